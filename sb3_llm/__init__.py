@@ -1,0 +1,21 @@
+"""Language models as policies for Stable-Baselines3. Importing this registers the project's environments."""
+
+from sb3_llm.envs import register_envs
+from sb3_llm.errors import SetupError
+from sb3_llm.make import make_env, make_vec_env
+from sb3_llm.policy import LLMPolicy, MaskableLLMPolicy
+from sb3_llm.spaces import PhraseSpace, TextSpace
+from sb3_llm.wrappers import TextObservation
+
+register_envs()
+
+__all__ = [
+    "LLMPolicy",
+    "MaskableLLMPolicy",
+    "PhraseSpace",
+    "SetupError",
+    "TextObservation",
+    "TextSpace",
+    "make_env",
+    "make_vec_env",
+]

@@ -1,0 +1,189 @@
+"""The program ``sb3-llm``: train, evaluate, pretrain."""
+
+import json
+import sys
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import Progress
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.env_util import make_vec_env as sb3_make_vec_env
+from stable_baselines3.common.vec_env import VecEnv
+
+from sb3_llm.errors import SetupError
+from sb3_llm.evaluation import Evaluation, as_json, as_table, evaluate
+from sb3_llm.make import make_vec_env
+from sb3_llm.policy import LLMPolicy
+from sb3_llm.pretrain.corpus import load_corpus, save_corpus, write_corpus
+from sb3_llm.pretrain.publish import publish
+from sb3_llm.pretrain.train import PretrainConfig, pretrain
+from sb3_llm.spaces import PhraseSpace, TextSpace
+from sb3_llm.training import Run, RunFolder, load_model, train
+
+app = typer.Typer(
+    help="Language models as policies for Stable-Baselines3.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+EVALUATION_SEED = 10_000  # far from the seeds that training starts from
+
+Seed = Annotated[int, typer.Option(help="Same seed, same run.")]
+EnvArg = Annotated[
+    list[str] | None, typer.Option("--env-arg", help="The environment's own, as name=JSON: --env-arg size=6")
+]
+
+
+@app.command(
+    "train",
+    epilog="Example: sb3-llm train MiniGrid-DoorKey-5x5-v0 --timesteps 8000 --out runs/doorkey   (works offline)",
+)
+def train_command(
+    env_id: Annotated[str, typer.Argument(metavar="ENV", help="A Gymnasium id with discrete actions.")],
+    algorithm: Annotated[str, typer.Option(help="ppo or a2c")] = "ppo",
+    policy: Annotated[str, typer.Option(help="llm, or mlp: the baseline on the same information as numbers")] = "llm",
+    model: Annotated[str, typer.Option(help='"embedded", a local folder, or a hub name')] = "embedded",
+    timesteps: Annotated[int, typer.Option(help="Environment steps in all.", min=1)] = 20_000,
+    seed: Seed = 0,
+    n_envs: Annotated[int, typer.Option(help="Environments side by side.", min=1)] = 16,
+    out: Annotated[Path | None, typer.Option(help="Folder for the model; runs/ENV-POLICY-SEED by default.")] = None,
+    env_arg: EnvArg = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the model in the folder.")] = False,
+) -> None:
+    """Train a policy. Ctrl-C saves it, and --resume goes on."""
+    folder = RunFolder(out or Path("runs") / f"{env_id.replace('/', '_')}-{policy}-{seed}")
+    run = Run(env_id, algorithm, policy, model, seed, n_envs, _env_kwargs(env_arg))
+    if resume:
+        _require_same(folder.load_run(), run)
+    elif folder.model.exists():
+        raise SetupError(
+            f"the folder {folder.path}, which holds a model already",
+            "an empty folder, or a run to resume",
+            "add --resume to go on, or name another folder with --out",
+        )
+    trained, finished = train(run, timesteps, folder, resume)
+    typer.echo(f"{trained.num_timesteps} steps done; the model is {folder.model}")
+    command = f"sb3-llm train {' '.join(arg for arg in sys.argv[2:] if arg != '--resume')}"
+    if finished:
+        typer.echo(f"See what it can do: sb3-llm evaluate {folder.model} {env_id}")
+    else:
+        typer.echo(f"Interrupted. To go on: {command} --resume")
+        raise typer.Exit(130)
+
+
+@app.command(
+    "evaluate",
+    epilog="Example: sb3-llm evaluate --model embedded MiniGrid-DoorKey-8x8-v0 --episodes 200   (works offline)",
+)
+def evaluate_command(
+    arguments: Annotated[
+        list[str], typer.Argument(metavar="[MODEL.zip] ENV", help="What sb3-llm train saved, and an id.")
+    ],
+    model: Annotated[str | None, typer.Option(help="A language model as it is, without a zip: zero-shot.")] = None,
+    episodes: Annotated[int, typer.Option(help="How many, for each of sampled and greedy.", min=1)] = 100,
+    seed: Seed = EVALUATION_SEED,
+    n_envs: Annotated[int, typer.Option(help="Environments side by side.", min=1)] = 16,
+    env_arg: EnvArg = None,
+    as_json_: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+) -> None:
+    """Play whole episodes and report success (95 % interval), return, length and, where known, SPL."""
+    *zips, env_id = arguments
+    if (model is None) != (len(zips) == 1) or len(zips) > 1:
+        raise SetupError(
+            f"{' '.join(arguments)}" + (f" with --model {model}" if model else ""),
+            "either MODEL.zip ENV, or --model NAME ENV",
+            "sb3-llm evaluate --model embedded MiniGrid-DoorKey-5x5-v0",
+        )
+    n_envs, env_kwargs = min(n_envs, episodes), _env_kwargs(env_arg)
+    if model is not None:
+        run = Run(env_id, model=model, seed=seed, n_envs=n_envs, env_kwargs=env_kwargs)
+        env = run.make_env()
+        player = run.make_model(env)
+    else:
+        player = load_model(Path(zips[0]), None)
+        env = environment_for(player, env_id, n_envs, env_kwargs)
+    results = [_play(player, env, episodes, seed, greedy) for greedy in (False, True)]
+    title = f"{model or zips[0]} on {env_id}"
+    if as_json_:
+        typer.echo(as_json(title, results))
+    else:
+        Console().print(as_table(title, results))
+
+
+def environment_for(model: BaseAlgorithm, env_id: str, n_envs: int, env_kwargs: dict[str, Any]) -> VecEnv:
+    """:return: environments in the form a loaded model reads: text and its own phrases, raw numbers, or one-hot."""
+    space, actions = model.observation_space, model.action_space
+    if isinstance(space, TextSpace) and isinstance(actions, PhraseSpace):
+        return make_vec_env(env_id, n_envs, phrases=actions.phrases, max_bytes=space.max_bytes, **env_kwargs)
+    if isinstance(model.policy, LLMPolicy):
+        return sb3_make_vec_env(env_id, n_envs, env_kwargs=env_kwargs)
+    return Run(env_id, policy="mlp", n_envs=n_envs, env_kwargs=env_kwargs).make_env()
+
+
+def _play(model: BaseAlgorithm, env: VecEnv, episodes: int, seed: int, greedy: bool) -> Evaluation:
+    env.seed(seed)
+    model.set_random_seed(seed)
+    with Progress(console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task("greedy" if greedy else "sampled", total=episodes)
+        return evaluate(model, env, episodes, greedy, on_episode=lambda: progress.advance(task))
+
+
+@app.command(
+    "pretrain", epilog="Example: sb3-llm pretrain --out runs/pretrain --lines 3000 --steps 50   (works offline)"
+)
+def pretrain_command(
+    out: Annotated[Path, typer.Option(help="Folder for corpus, resumable state and model.")],
+    lines: Annotated[int, typer.Option(help="Lines of the corpus.", min=2000)] = 100_000,
+    steps: Annotated[int, typer.Option(help="Training steps.", min=1)] = PretrainConfig.steps,
+    seed: Seed = 0,
+    processes: Annotated[int, typer.Option(help="Processes that tell stories.", min=1)] = 2,
+    device: Annotated[str, typer.Option(help="cpu, cuda or auto")] = "auto",
+) -> None:
+    """Make the embedded model from nothing: tell the stories, learn the words, train. Run again to go on."""
+    if not (out / "manifest.json").exists():
+        save_corpus(out, *write_corpus(lines, seed, processes))
+    corpus, manifest = load_corpus(out)
+    if (manifest["seed"], manifest["asked"]) != (seed, lines):
+        raise SetupError(
+            f"the corpus in {out}, told for --lines {manifest['asked']} --seed {manifest['seed']}",
+            f"one for --lines {lines} --seed {seed}",
+            "use another --out, or the settings it was told for",
+        )
+    config = replace(PretrainConfig(), steps=steps, seed=seed)
+    lm, tokenizer, report = pretrain(corpus, config, out, device)
+    publish(out / "model", lm, tokenizer, manifest, report)
+    typer.echo(json.dumps({name: report[name] for name in report if name != "config"}, indent=1))
+    typer.echo(f"The model is {out / 'model'}: sb3-llm evaluate --model {out / 'model'} MiniGrid-DoorKey-8x8-v0")
+
+
+def _env_kwargs(pairs: list[str] | None) -> dict[str, Any]:
+    kwargs: dict[str, Any] = {}
+    for pair in pairs or []:
+        name, equals, value = pair.partition("=")
+        if not (name.isidentifier() and equals):
+            raise SetupError(f"--env-arg {pair}", "name=value", "write --env-arg size=6 or --env-arg split=test")
+        try:
+            kwargs[name] = json.loads(value)
+        except ValueError:  # a bare word is a string: split=test
+            kwargs[name] = value
+    return kwargs
+
+
+def _require_same(found: Run, asked: Run) -> None:
+    differing = [name for name, value in asdict(found).items() if getattr(asked, name) != value]
+    if differing:
+        was, now = ({name: getattr(run, name) for name in differing} for run in (found, asked))
+        raise SetupError(f"{now} for a run that was started with {was}", "the same settings", "resume it as it was")
+
+
+def main() -> None:
+    """Run the program; what the user can mend is one sentence, without a traceback."""
+    try:
+        app()
+    except SetupError as error:
+        Console(stderr=True).print(f"sb3-llm: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
+        raise SystemExit(2) from None

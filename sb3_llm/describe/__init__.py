@@ -1,0 +1,1 @@
+"""Observations in words: one describer for each family of environments, and a generic one for any numbers."""
