@@ -22,6 +22,8 @@ Passage = tuple[Cell, int]
 DIRECTIONS = ("north", "south", "east", "west")
 #: (row, column) change of each action.
 OFFSETS: tuple[Cell, ...] = ((-1, 0), (1, 0), (0, 1), (0, -1))
+#: The action that undoes each action.
+OPPOSITE = (1, 0, 3, 2)
 SPLITS = ("train", "test", "all")
 
 #: One layout in this many is a test layout.

@@ -62,14 +62,17 @@ class MazeEnv(gym.Env[Observation, int]):
     Walk from the north-west corner of a maze of n x n cells to the south-east corner. A wall stops the agent.
 
     Observation: ``view``, :class:`Code` values row by row, shape (k * k,): 7 x 7 squares of the wall grid around the
-    agent, or all (2n+1) x (2n+1) of them; ``position`` and ``goal``, cells as (row, column), shape (2,).
-    Info: ``optimal_length``, the steps of the shortest path from the start; ``layout``, 16 hex digits; after a step
-    also ``is_success``. ``reset(options={"layout": k})`` gives layout number k and leaves the env's own stream alone.
+    agent, or all (2n+1) x (2n+1) of them; ``position`` and ``goal``, cells as (row, column), shape (2,). With ``trail``
+    the view shows the cells that the agent has left, as footprints would, so that an agent without memory can tell
+    what it has not tried. Info: ``optimal_length``, the steps of the shortest path from the start; ``layout``, 16 hex
+    digits; after a step also ``is_success``. ``reset(options={"layout": k})`` gives layout number k and leaves the
+    env's own stream alone.
 
     :param size: n, cells per side
     :param generator: "dfs", "wilson" or "kruskal"
     :param split: "train", "test" or "all": which layouts a reset may give
     :param view: "partial" or "full"
+    :param trail: whether the view shows where the agent has been
     :param reward: ``(state, action, next_state, info) -> float`` on observations; default :func:`goal_reward`
     :param render_mode: "human", "ansi", "rgb_array" or None
     :raises SetupError: if an argument is unknown, or the split holds no layout of this size
@@ -84,6 +87,7 @@ class MazeEnv(gym.Env[Observation, int]):
         generator: str = "dfs",
         split: str = "train",
         view: str = "partial",
+        trail: bool = True,
         reward: Reward | None = None,
         render_mode: str | None = None,
     ) -> None:
@@ -98,6 +102,7 @@ class MazeEnv(gym.Env[Observation, int]):
         # Drawing one layout now checks size, generator and split before any training starts.
         first = numbered_layout(size, generator, split, 0)
         self.size, self.generator, self.split, self.view = int(size), generator, split, view
+        self.trail = trail
         self.reward: Reward = goal_reward if reward is None else reward
         self.render_mode = render_mode
         self.start: Cell = (0, 0)
@@ -110,7 +115,7 @@ class MazeEnv(gym.Env[Observation, int]):
     def _observation_space(self) -> spaces.Dict:
         side = 2 * REACH + 1 if self.view == "partial" else 2 * self.size + 1
         # One row, for Stable-Baselines3's env_checker warns at any space that is neither a vector nor an image.
-        view = spaces.Box(int(Code.OUTSIDE), int(Code.AGENT), (side * side,), np.uint8)
+        view = spaces.Box(int(Code.OUTSIDE), int(max(Code)), (side * side,), np.uint8)
         position = spaces.Box(0, self.size - 1, (2,), np.int64)
         goal = spaces.Box(0, self.size - 1, (2,), np.int64)
         return spaces.Dict({"view": view, "position": position, "goal": goal})
@@ -118,9 +123,9 @@ class MazeEnv(gym.Env[Observation, int]):
     def _place(self, walls: NDArray[np.uint8]) -> None:
         self.walls = walls
         self.position = self.start
+        self.walked = {self.start}
         self.last_action: int | None = None
-        self._codes = code_grid(walls, self.goal)
-        self._padded = np.pad(self._codes, REACH, constant_values=int(Code.OUTSIDE))
+        self._padded = np.pad(code_grid(walls, self.goal), REACH, constant_values=int(Code.OUTSIDE))
         optimal_length = int(distances_to(walls, self.goal)[self.start])
         self._info = {"optimal_length": optimal_length, "layout": layout_hash(walls)[:16]}
 
@@ -160,13 +165,24 @@ class MazeEnv(gym.Env[Observation, int]):
         state = self._observation()
         self.last_action = int(action)
         if self.last_action in open_directions(self.walls, self.position):
+            self._leave_footprint()
             self.position = neighbour(self.position, self.last_action)
+            self.walked.add(self.position)
         terminated = self.position == self.goal
         observation, info = self._observation(), self._info | {"is_success": terminated}
         reward = checked_reward(self.reward(state, self.last_action, observation, info))
         if self.render_mode == "human":
             self.render()
         return observation, reward, terminated, False, info
+
+    @property
+    def _codes(self) -> NDArray[np.uint8]:
+        """The padded codes without their margin: the same memory, also in a copy or after pickle."""
+        return self._padded[REACH:-REACH, REACH:-REACH]
+
+    def _leave_footprint(self) -> None:
+        if self.trail:
+            self._codes[2 * self.position[0] + 1, 2 * self.position[1] + 1] = Code.TRAIL
 
     def _observation(self) -> Observation:
         view = self._grid_with_agent() if self.view == "full" else self._window_around_agent()

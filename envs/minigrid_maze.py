@@ -7,7 +7,7 @@ from minigrid.core.mission import MissionSpace
 from minigrid.core.world_object import Goal, Wall
 from minigrid.minigrid_env import MiniGridEnv
 
-from sb3_llm.envs.layout import draw_layout
+from sb3_llm.envs.layout import draw_layout, numbered_layout
 
 MISSION = "reach the goal"
 
@@ -20,6 +20,7 @@ class MiniGridMazeEnv(MiniGridEnv):
     :param generator: "dfs", "wilson" or "kruskal"
     :param split: "train", "test" or "all", disjoint by layout hash
     :param max_steps: time limit, by default 16 n^2
+    :raises SetupError: if an argument is unknown, or the split holds no layout of this size
     :param kwargs: as ``MiniGridEnv``: ``render_mode``, ``agent_view_size``, ...
     """
 
@@ -31,6 +32,7 @@ class MiniGridMazeEnv(MiniGridEnv):
         max_steps: int | None = None,
         **kwargs: Any,
     ) -> None:
+        numbered_layout(size, generator, split, 0)  # says now what is wrong with the arguments, not at reset
         self.cells, self.generator, self.split = size, generator, split
         super().__init__(
             mission_space=MissionSpace(mission_func=lambda: MISSION),

@@ -18,11 +18,14 @@ class Code(IntEnum):
     WALL = 2
     GOAL = 3
     AGENT = 4
+    TRAIL = 5  # a cell the agent has walked on
 
 
 # One letter and one colour (red, green, blue) for each code.
-LETTERS = np.array([" ", " ", "#", "G", "A"])
-COLOURS = np.array([(0, 0, 0), (244, 241, 234), (52, 58, 70), (76, 165, 92), (214, 84, 56)], dtype=np.uint8)
+LETTERS = np.array([" ", " ", "#", "G", "A", "."])
+COLOURS = np.array(
+    [(0, 0, 0), (244, 241, 234), (52, 58, 70), (76, 165, 92), (214, 84, 56), (236, 217, 178)], dtype=np.uint8
+)
 # FrozenLake's window: never wider than this, squares of this many pixels where there is room.
 MAX_PIXELS, SQUARE_PIXELS, MIN_SQUARE_PIXELS = 512, 32, 4
 

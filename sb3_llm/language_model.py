@@ -85,7 +85,12 @@ def _locate(model: str, revision: str | None) -> Path | str:
         return folder
     looks_like_a_path = model.startswith((".", "/", "~")) or "\\" in model or model.count("/") > 1 or folder.exists()
     if looks_like_a_path:
-        raise SetupError(f"model={model!r}, which is no existing folder", CAUSAL_LM, "check the path for a typo")
+        raise SetupError(
+            f"model={model!r}, which is no existing folder",
+            CAUSAL_LM,
+            "check the path for a typo; to load a zip whose model has moved, name its new folder: "
+            "PPO.load(path, custom_objects={'policy_kwargs': {'model': 'NEW/FOLDER'}})",
+        )
     return model
 
 

@@ -102,6 +102,12 @@ def gym_make(env_id: str, **env_kwargs: Any) -> gym.Env[Any, Any]:
             "an id that Gymnasium knows, such as 'MiniGrid-DoorKey-8x8-v0' or 'sb3_llm/Maze-v0'",
             "check the spelling, install the package it comes from, or name its module as 'module:id'",
         ) from None
+    except TypeError as error:  # Gymnasium's, for an argument that the environment doesn't take
+        raise SetupError(
+            f"the environment {env_id!r} with {env_kwargs}: {error}",
+            "an id, and options of make_env or keyword arguments of the environment",
+            "check the spelling of the options",
+        ) from error
 
 
 def make_vec_env(

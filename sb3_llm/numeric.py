@@ -23,10 +23,11 @@ MISSION_BUCKETS = 64  # mission words are hashed into so many inputs
 
 class NumericObservation(Task):
     """
-    One-hot numbers that say what the observation text says: SB3's own MiniGrid recipes lose part of it.
+    One-hot numbers that say at least what the observation text says: SB3's own MiniGrid recipes lose part of it.
 
     ``FlatObsWrapper`` drops the compass, ``VecNormalize`` corrupts uint8 observations (SB3 #2163), and raw object ids
-    are no magnitudes. Here every id is one-hot, and the compass, the mission and the last actions are there.
+    are no magnitudes. Here every id is one-hot, and the compass, the mission's words and the last actions are there. In
+    mazes the numbers even show the corners of the window, which the text leaves out.
 
     :param env: an environment with a ``Discrete`` action space
     :param history: how many past actions the observation tells

@@ -1,5 +1,6 @@
 """The policy: SB3's actor-critic contract, kept by a causal language model that scores phrases."""
 
+from copy import copy
 from typing import Any, cast
 
 import torch
@@ -14,7 +15,7 @@ from sb3_llm.errors import SetupError
 from sb3_llm.language_model import load_language_model
 from sb3_llm.observations import sample_texts, text_reader
 from sb3_llm.prompt import DEFAULT_TEMPLATE, SEPARATOR, Template
-from sb3_llm.scoring import Scores, action_logits, choose_scorer, resolve_continuations
+from sb3_llm.scoring import MemoScorer, Scores, action_logits, choose_scorer, resolve_continuations
 from sb3_llm.wrappers import count_actions, default_phrases
 
 #: Every keyword of the constructor, which is all that ``policy.load`` needs beside the spaces and the weights.
@@ -47,12 +48,21 @@ class LanguageModelCore(BasePolicy):
         self.lm, self.tokenizer = load_language_model(settings["model"], settings["revision"], settings["dtype"])
         probes = [self._template.prompt(text) for text in sample_texts(self.observation_space)]
         self.continuations = resolve_continuations(self.tokenizer, self.phrases, SEPARATOR, probes)
-        self._scorer, self.scoring_difference = choose_scorer(self.lm, self.tokenizer, self.continuations, probes)
+        scorer, self.scoring_difference = choose_scorer(self.lm, self.tokenizer, self.continuations, probes)
+        self._scorer = MemoScorer(scorer, self.lm)
         self._word_counts = [len(phrase.split()) for phrase in self.phrases]
         width = cast(nn.Linear, self.lm.get_output_embeddings()).weight.shape[1]
         self.value_net = _value_head(width)
         trainable = [parameter for parameter in self.parameters() if parameter.requires_grad]
         self.optimizer = self.optimizer_class(trainable, lr=lr_schedule(1), **self.optimizer_kwargs)  # type: ignore[call-arg]
+
+    def set_training_mode(self, mode: bool) -> None:
+        """
+        :param mode: True before SB3 updates the weights: what was remembered of them is forgotten then
+        """
+        super().set_training_mode(mode)
+        if mode:
+            self._scorer.clear()
 
     @property
     def scoring_route(self) -> str:
@@ -88,7 +98,8 @@ class LanguageModelCore(BasePolicy):
     def _score(self, obs: PyTorchObs, action_masks: Any = None) -> tuple[Any, Tensor]:
         """One pass of the language model: the distribution over actions, and values (B, 1), both in float32."""
         scores = self._scorer.score(self.render(obs))
-        distribution: Any = self.action_dist.proba_distribution(action_logits=self._logits(scores).float())
+        # A copy, for SB3's distribution would keep the last graph alive, and a policy that holds one can't be copied.
+        distribution = copy(self.action_dist).proba_distribution(action_logits=self._logits(scores).float())
         if action_masks is not None:
             distribution.apply_masking(_checked_masks(action_masks))
         return distribution, self.value_net(scores.features.float())

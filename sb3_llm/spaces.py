@@ -23,8 +23,8 @@ class TextSpace(spaces.Box):
     """
 
     def __init__(self, max_bytes: int = DEFAULT_MAX_BYTES) -> None:
-        if max_bytes < 1:
-            raise SetupError(f"max_bytes={max_bytes}", "a positive number of bytes", "leave max_bytes at its default")
+        if isinstance(max_bytes, bool) or not isinstance(max_bytes, int | np.integer) or max_bytes < 1:
+            raise SetupError(f"max_bytes={max_bytes!r}", "a whole number of bytes, 1 or more", "leave max_bytes out")
         super().__init__(low=0, high=255, shape=(int(max_bytes),), dtype=np.uint8)
 
     @property
@@ -58,8 +58,13 @@ class TextSpace(spaces.Box):
         :return: the same text, byte for byte
         :raises SetupError: if the bytes are no zero-padded UTF-8, as after VecNormalize or VecFrameStack
         """
-        data = np.ascontiguousarray(array, dtype=np.uint8).tobytes().rstrip(b"\0")
+        numbers = np.asarray(array)
+        with np.errstate(invalid="ignore"):  # a negative fraction is no byte; the comparison below finds it
+            whole = np.ascontiguousarray(numbers, dtype=np.uint8)
+        data = whole.tobytes().rstrip(b"\0")
         try:
+            if not np.array_equal(whole, numbers):
+                raise ValueError("some numbers are no whole bytes")
             if b"\0" in data:
                 raise ValueError("a zero byte stands between two texts")
             return data.decode("utf-8")
@@ -110,7 +115,7 @@ def check_phrases(phrases: Sequence[str], n_actions: int | None = None) -> tuple
     :return: the same phrases, checked
     :raises SetupError: if they are missing, empty, duplicated, padded with blanks, or of the wrong count
     """
-    if phrases is None or isinstance(phrases, str) or len(phrases) == 0:
+    if isinstance(phrases, str) or not isinstance(phrases, Sequence) or len(phrases) == 0:
         raise SetupError(f"phrases={phrases!r}", "a list of strings, one for each action", 'pass phrases=["...", ...]')
     if n_actions is not None and len(phrases) != n_actions:
         raise SetupError(
@@ -129,7 +134,10 @@ def _check_phrase(index: int, phrase: Any, earlier: list[str]) -> None:
         raise SetupError(f"phrase {index} is {phrase!r}", "words", mend)
     if phrase != phrase.strip():
         raise SetupError(f"phrase {index} is {phrase!r}, with blanks at an end", "no blanks at the ends", mend)
-    _utf8(phrase)
+    try:
+        _utf8(phrase)
+    except SetupError:
+        raise SetupError(f"phrase {index} is {phrase!r}", "Unicode text without NUL", mend) from None
     if phrase in earlier:
         raise SetupError(f"phrases {earlier.index(phrase)} and {index} are both {phrase!r}", "distinct phrases", mend)
 

@@ -33,7 +33,7 @@ def describe_maze_map(obs: Mapping[str, Any]) -> str:
     """
     view = view_grid(np.asarray(obs["view"]))
     rows = [
-        f"Row {r // 2 + 1}: {', '.join(_exits(view, r, c) for c in range(1, view.shape[1], 2))}"
+        f"Row {r // 2 + 1}: {', '.join(_cell(view, r, c) for c in range(1, view.shape[1], 2))}"
         for r in range(1, view.shape[0], 2)
     ]
     return f"{describe_maze(obs)} Exits. {'. '.join(rows)}."
@@ -47,7 +47,7 @@ def _offset(obs: Mapping[str, Any]) -> str:
 
 
 def _way(view: NDArray[np.uint8], row: int, column: int, direction: int) -> str:
-    """What stands one step away and, where that is open, the exits one step further, without the way back."""
+    """What stands one step away; where that is open, whether it was walked, and its exits without the way back."""
     name = DIRECTIONS[direction].capitalize()
     down, right = OFFSETS[direction]
     if view[row + down, column + right] == Code.WALL:
@@ -56,7 +56,12 @@ def _way(view: NDArray[np.uint8], row: int, column: int, direction: int) -> str:
     if view[there] == Code.GOAL:
         return f"{name} open to the goal"
     exits = _exits(view, *there, without=(-down, -right))
-    return f"{name} open to {exits or 'a dead end'}"
+    walked = "walked, " if view[there] == Code.TRAIL else ""
+    return f"{name} {walked}open to {exits or 'a dead end'}"
+
+
+def _cell(view: NDArray[np.uint8], row: int, column: int) -> str:
+    return ("walked " if view[row, column] == Code.TRAIL else "") + _exits(view, row, column)
 
 
 def _exits(view: NDArray[np.uint8], row: int, column: int, without: tuple[int, int] | None = None) -> str:

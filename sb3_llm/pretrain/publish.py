@@ -33,6 +33,9 @@ It took {tokens:,} tokens in {steps:,} steps and {minutes:.0f} minutes on {devic
 Every environment whose id starts with {held_out}; test-split mazes; mazes of the Wilson and Kruskal generators. The
 corpus code refuses them, and a test checks the manifest.
 
+Some sources are kin of held-out tasks: BabyAI's GoToDoor, GoToObj and PutNext of MiniGrid's GoToDoor, GoToObject and
+PutNear; UnlockLocal, with key and door in one room, of DoorKey; mazes told in MiniGrid's way of SimpleCrossing.
+
 ## On {held_out_lines:,} lines kept from training
 
 perplexity per prompt token {prompt_perplexity:.3f}, per phrase token {phrase_perplexity:.3f}; the likeliest first token
@@ -65,10 +68,12 @@ def publish(
     tokenizer.save_pretrained(folder)
     whole = {"training": report, "corpus": manifest}
     (folder / "manifest.json").write_text(json.dumps(whole, indent=1) + "\n", encoding="utf-8")
-    (folder / "README.md").write_text(model_card(lm.num_parameters(), manifest, report), encoding="utf-8")
+    (folder / "README.md").write_text(
+        model_card(lm.num_parameters(), len(tokenizer), manifest, report), encoding="utf-8"
+    )
 
 
-def model_card(parameters: int, manifest: dict[str, Any], report: dict[str, Any]) -> str:
+def model_card(parameters: int, vocab_size: int, manifest: dict[str, Any], report: dict[str, Any]) -> str:
     """:return: the card, in Markdown, from nothing but the manifest and the report."""
     config = report["config"]
     settings = f"--lines {manifest['asked']} --steps {config['steps']} --seed {config['seed']}"
@@ -77,12 +82,13 @@ def model_card(parameters: int, manifest: dict[str, Any], report: dict[str, Any]
     ]
     return CARD.format(
         parameters=parameters,
+        vocab_size=vocab_size,
         command=f"sb3-llm pretrain --out FOLDER {settings}",
         lines=manifest["lines"],
         minutes=report["seconds"] / 60,
         table="\n".join(rows),
         held_out=", ".join(f"`{name}`" for name in HELD_OUT),
-        **{name: config[name] for name in ("vocab_size", "context", "steps", "held_out_lines")},
+        **{name: config[name] for name in ("context", "steps", "held_out_lines")},
         **{
             name: report[name]
             for name in ("tokens", "device", "prompt_perplexity", "phrase_perplexity", "first_token_accuracy")

@@ -42,6 +42,7 @@ def check_allowed(env_id: str, env_kwargs: dict[str, Any]) -> None:
     :param env_kwargs: its keyword arguments
     :raises SetupError: if it is held out: a test task, a test layout, or a maze generator kept for testing
     """
+    env_id = env_id.rpartition(":")[2]  # gymnasium.make takes "module:id" too
     is_maze = env_id.startswith("sb3_llm/")
     held_out = env_id.startswith(HELD_OUT) or (
         is_maze and (env_kwargs.get("split"), env_kwargs.get("generator")) != ("train", "dfs")
@@ -54,9 +55,9 @@ def check_allowed(env_id: str, env_kwargs: dict[str, Any]) -> None:
         )
 
 
-def _mazes(env_id: str, share: float, sizes: tuple[int, ...]) -> list[Source]:
+def _mazes(env_id: str, share: float, sizes: tuple[int, ...], detours: tuple[float, ...]) -> list[Source]:
     kwargs = ({"size": size, "generator": "dfs", "split": "train"} for size in sizes)
-    return [Source(env_id, share / len(sizes), each) for each in kwargs]
+    return [Source(env_id, share / len(sizes), each, detours) for each in kwargs]
 
 
 def _levels(share: float, *names: str) -> list[Source]:
@@ -64,8 +65,8 @@ def _levels(share: float, *names: str) -> list[Source]:
 
 
 SOURCES: tuple[Source, ...] = (
-    *_mazes("sb3_llm/Maze-v0", 18, (3, 4, 5, 6)),
-    *_mazes("sb3_llm/MiniGridMaze-v0", 10, (2, 3, 4)),
+    *_mazes("sb3_llm/Maze-v0", 18, (3, 4, 5, 6), (0.0, 0.3, 0.6)),  # chances to search a wrong branch
+    *_mazes("sb3_llm/MiniGridMaze-v0", 10, (2, 3, 4), DETOURS),
     *_levels(8, "GoToRedBallGrey-v0", "GoToRedBall-v0", "GoToObj-v0", "GoToObjS4-v0"),
     *_levels(10, "GoToLocal-v0", "GoToLocalS5N2-v0", "GoToLocalS7N4-v0", "GoToLocalS8N7-v0"),
     *_levels(8, "GoToDoor-v0", "GoToObjDoor-v0", "ActionObjDoor-v0", "GoToRedBlueBall-v0"),

@@ -11,7 +11,7 @@ import numpy as np
 from minigrid.minigrid_env import MiniGridEnv
 from minigrid.utils.baby_ai_bot import BabyAIBot
 
-from sb3_llm.envs.layout import optimal_actions
+from sb3_llm.envs.layout import OPPOSITE, neighbour, open_directions, optimal_actions
 from sb3_llm.envs.maze import MazeEnv
 from sb3_llm.envs.minigrid_maze import MiniGridMazeEnv
 from sb3_llm.wrappers import TextObservation
@@ -43,6 +43,8 @@ def tell_story(env: TextObservation, seed: int, detours: Sequence[float]) -> lis
     detour = float(rng.choice(detours))
     with time_limit(STORY_SECONDS):
         env.reset(seed=seed)
+        if isinstance(env.unwrapped, MazeEnv):
+            return tell_walk(env, env.unwrapped, detour, rng)
         expert = make_expert(env.unwrapped)
         lines: list[Line] = []
         taken: int | None = None
@@ -56,6 +58,61 @@ def tell_story(env: TextObservation, seed: int, detours: Sequence[float]) -> lis
     return lines
 
 
+def tell_walk(env: TextObservation, maze: MazeEnv, detour: float, rng: np.random.Generator) -> list[Line]:
+    """
+    Walk a maze by the shortest path, now and then searching a wrong branch first, to its last dead end.
+
+    A walker in the maze can't see that a branch is wrong, so nothing is written down on the way in: an expert that
+    knows more than its pupil teaches it to turn back at random (the imitation gap, arXiv 2007.12173). On the way out
+    the shortest path is what anyone would take.
+
+    :param env: the maze as text, just reset
+    :param maze: the same, unwrapped
+    :param detour: chance to search a branch that the path passes
+    :param rng: of the detours
+    :return: the walk's lines
+    """
+    lines: list[Line] = []
+    ended = False
+    while not ended:
+        best = optimal_actions(maze.walls, maze.position, maze.goal)[0]
+        wrong = [a for a in open_directions(maze.walls, maze.position) if a != best and _is_new(maze, a)]
+        if wrong and rng.random() < detour:
+            actions = search_branch(maze, int(rng.choice(wrong)), rng)
+        else:
+            lines.append((env.text, env.phrases[best]))
+            actions = [best]
+        for action in actions:
+            _, _, terminated, truncated, _ = env.step(action)
+            ended = terminated or truncated
+            if ended:
+                break
+    return lines
+
+
+def _is_new(maze: MazeEnv, action: int) -> bool:
+    return neighbour(maze.position, action) not in maze.walked
+
+
+def search_branch(maze: MazeEnv, action: int, rng: np.random.Generator) -> list[int]:
+    """:return: actions that visit every cell of the branch behind an action, depth first, up to the last new cell."""
+    actions, end = [action], 1
+    came_from = [OPPOSITE[action]]
+    cell, seen = neighbour(maze.position, action), {maze.position}
+    while came_from:
+        seen.add(cell)
+        fresh = [a for a in open_directions(maze.walls, cell) if neighbour(cell, a) not in seen]
+        if fresh:
+            step = int(rng.choice(fresh))
+            came_from.append(OPPOSITE[step])
+        else:
+            step = came_from.pop()
+        cell = neighbour(cell, step)
+        actions.append(step)
+        end = len(actions) if fresh else end
+    return actions[:end]
+
+
 def _detour(env: TextObservation, rng: np.random.Generator) -> int:
     """Mostly a move; in MiniGrid now and then a pick up, drop or open, so that mistakes are told as well."""
     if isinstance(env.unwrapped, MiniGridEnv) and rng.random() > 0.2:
@@ -65,11 +122,9 @@ def _detour(env: TextObservation, rng: np.random.Generator) -> int:
 
 def make_expert(env: gym.Env) -> Expert:
     """
-    :param env: a maze or a BabyAI level, just reset
+    :param env: a MiniGrid maze or a BabyAI level, just reset
     :return: its expert: the shortest path, or the BabyAI bot, which re-plans from the action really taken
     """
-    if isinstance(env, MazeEnv):
-        return lambda taken: optimal_actions(env.walls, env.position, env.goal)[0]
     if isinstance(env, MiniGridMazeEnv):
         return lambda taken: next_turn_or_step(env)
     bot = BabyAIBot(env)

@@ -13,6 +13,7 @@ from torch.nn import functional
 from tqdm import tqdm
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
+from sb3_llm.errors import SetupError
 from sb3_llm.pretrain.corpus import Line
 from sb3_llm.pretrain.tokenizer import train_tokenizer
 from sb3_llm.prompt import DEFAULT_TEMPLATE, SEPARATOR, Template
@@ -28,9 +29,9 @@ class PretrainConfig:
     intermediate_size: int = 432
     layers: int = 6
     heads: int = 5
-    vocab_size: int = 1024
+    vocab_size: int = 1024  # at most; a small corpus has fewer words to merge
     context: int = 1024  # tokens
-    steps: int = 2500
+    steps: int = 2400
     batch_lines: int = 48
     learning_rate: float = 2e-3  # peak; warmed up, then a cosine to a tenth
     warmup_steps: int = 100
@@ -134,6 +135,12 @@ def pretrain(
     :return: model, tokenizer, and a report: steps, tokens, seconds and held-out figures
     """
     device = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
+    if not 0 < config.held_out_lines < len(lines):
+        raise SetupError(
+            f"a corpus of {len(lines)} lines with held_out_lines={config.held_out_lines}",
+            "some lines to measure on, and others left over to train on",
+            "tell a longer corpus, or hold out fewer lines",
+        )
     order = np.random.default_rng(config.seed).permutation(len(lines))
     lines = [lines[i] for i in order]
     tokenizer = train_tokenizer(
@@ -155,7 +162,7 @@ def _train(
     optimizer = torch.optim.AdamW(model.parameters(), betas=(0.9, 0.95), weight_decay=config.weight_decay)
     run = {"step": 0, "tokens": 0, "seconds": 0.0}
     if state_path.exists():
-        state = torch.load(state_path, weights_only=True)
+        state = torch.load(state_path, weights_only=True, map_location=device)
         model.load_state_dict(state["model"])
         optimizer.load_state_dict(state["optimizer"])
         run = state["run"]
@@ -201,7 +208,8 @@ def evaluate(model: LlamaForCausalLM, examples: Sequence[Example], config: Pretr
     device, sums = model.device, np.zeros(5)
     for start in range(0, len(examples), config.batch_lines):
         batch = examples[start : start + config.batch_lines]
-        ids, targets, weights = (part.to(device) for part in collate(batch, config.prompt_weight))
+        # Here the weights only tell prompt and phrase apart.
+        ids, targets, weights = (part.to(device) for part in collate(batch, prompt_weight=0.5))
         logits = model(input_ids=ids, use_cache=False).logits.float()
         losses = functional.cross_entropy(logits.transpose(1, 2), targets, reduction="none", ignore_index=NO_LOSS)
         first = torch.tensor([len(e.ids) - 1 - e.n_phrase for e in batch], device=device)

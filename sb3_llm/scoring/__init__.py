@@ -5,6 +5,7 @@ Knows no Stable-Baselines3 and no observation: strings in, log-probabilities and
 of token log-probabilities of a continuation (separator + phrase + end mark if needed) given its prompt.
 """
 
+from sb3_llm.scoring.memo import MemoScorer
 from sb3_llm.scoring.normalization import NORMALIZATIONS, action_logits
 from sb3_llm.scoring.packed import PackedScorer
 from sb3_llm.scoring.probe import choose_scorer
@@ -13,6 +14,7 @@ from sb3_llm.scoring.tokens import PromptTokenizer, resolve_continuations
 
 __all__ = [
     "NORMALIZATIONS",
+    "MemoScorer",
     "PackedScorer",
     "PromptTokenizer",
     "ReferenceScorer",

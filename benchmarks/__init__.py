@@ -1,0 +1,1 @@
+"""The project measured: ``python -m benchmarks demo``. Not part of the installed package."""

@@ -1,0 +1,66 @@
+"""Learning curves: success over the last training episodes, against steps and seconds."""
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from matplotlib.figure import Figure
+from stable_baselines3.common.callbacks import BaseCallback
+
+WINDOW = 50  # episodes that a point of the curve is the mean of
+
+
+@dataclass(frozen=True)
+class Point:
+    """Where a run stood after a rollout."""
+
+    steps: int
+    seconds: float  # since training began
+    success: float  # of the last WINDOW episodes
+
+
+class SuccessCurve(BaseCallback):
+    """Note the success of the last training episodes after each rollout. Needs ``stats_window_size=WINDOW``."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.points: list[Point] = []
+
+    def _on_training_start(self) -> None:
+        self._start = time.monotonic()
+
+    def _on_step(self) -> bool:
+        return True
+
+    def _on_rollout_end(self) -> None:
+        recent = self.model.ep_success_buffer
+        if recent is not None and len(recent) == WINDOW:
+            self.points.append(Point(self.num_timesteps, time.monotonic() - self._start, float(np.mean(recent))))
+
+
+def first_at(points: list[Point], success: float) -> Point | None:
+    """:return: the first point that reaches a success, or None where the run never did."""
+    return next((point for point in points if point.success >= success), None)
+
+
+def draw_curves(curves: dict[str, dict[str, list[Point]]], path: Path) -> None:
+    """
+    Draw success over steps and over seconds, a row of two panels for each task.
+
+    :param curves: task -> method -> points
+    :param path: of the PNG
+    """
+    figure = Figure(figsize=(10, 3.4 * len(curves)), layout="constrained")
+    axes = figure.subplots(len(curves), 2, squeeze=False)
+    for row, (task, methods) in zip(axes, curves.items(), strict=True):
+        for axis, unit in zip(row, ("steps", "seconds"), strict=True):
+            for method, points in methods.items():
+                x = [getattr(point, unit) for point in points]
+                axis.plot(x, [point.success for point in points], label=method)
+            axis.axhline(0.9, color="grey", linewidth=0.8, linestyle=":")
+            axis.set(title=task, xlabel=f"environment {unit}" if unit == "steps" else "seconds of training")
+            axis.set(ylabel=f"success, last {WINDOW} episodes", ylim=(-0.02, 1.02))
+            axis.legend(loc="lower right")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=120)
