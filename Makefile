@@ -18,11 +18,13 @@ lint: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-type: $(STAMP)  ## types of the package as it is installed, seen from outside the checkout
-	cd $(VENV) && bin/mypy --config-file ../pyproject.toml -p sb3_llm
+type: $(STAMP)  ## types of the package as it is installed: in the checkout, mypy does not see sb3_llm.envs
+	rm -rf build
+	$(BIN)/pip install --quiet --no-deps --no-build-isolation --target build/installed .
+	cd build/installed && $(CURDIR)/$(BIN)/mypy --config-file $(CURDIR)/pyproject.toml -p sb3_llm
 
-bench: $(STAMP)
-	$(BIN)/python -m benchmarks demo --out runs/bench
+bench: $(STAMP)  ## what scoring costs beside the definition and beside the prompt alone
+	$(BIN)/python -m benchmarks scoring
 
 # constraints.txt pins every version; torch there is a CPU build where pip can find one.
 $(STAMP): pyproject.toml constraints.txt

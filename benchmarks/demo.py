@@ -1,21 +1,26 @@
 """The main job in a few minutes: a language model and an MLP learn a maze and a MiniGrid task, side by side."""
 
 import json
+import re
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
+import torch
 import typer
 from rich.console import Console
 from rich.table import Table
 from stable_baselines3.common.vec_env import VecEnv
+from transformers import AutoModelForCausalLM
 
 from benchmarks.curves import WINDOW, Point, SuccessCurve, draw_curves, first_at
 from sb3_llm.evaluation import Evaluation, evaluate
+from sb3_llm.language_model import load_language_model
 from sb3_llm.training import Run, RunFolder
 
+METHODS = {"PPO(LLMPolicy)": {"policy": "llm"}, "PPO(MlpPolicy)": {"policy": "mlp"}}
 TEST_SEED = 10_000  # far from the seeds of training
 READ = (
     "The embedded model had read stories of BabyAI's bot and of shortest paths in mazes of the training split, and no "
@@ -60,14 +65,18 @@ def demo(
     doorkey_steps: Annotated[int, typer.Option(min=1)] = 8_192,
     episodes: Annotated[int, typer.Option(help="Test episodes before and after.", min=1)] = 100,
     seed: int = 0,
+    control: Annotated[bool, typer.Option("--control", help="Train the same network without pretraining too.")] = False,
 ) -> None:
     """Train PPO(LLMPolicy) and PPO(MlpPolicy) on a maze and on DoorKey-5x5; print a table, draw the curves."""
     console, rows = Console(), []
+    methods = dict(METHODS)
+    if control:
+        methods["PPO(LLMPolicy), no pretraining"] = {"policy": "llm", "model": str(fresh_weights(out / "fresh", seed))}
     for task in tasks(maze_steps, doorkey_steps):
         rows.append(random_row(task, episodes, seed))
-        for policy in ("llm", "mlp"):
-            console.print(f"{task.env_id}: {policy}")
-            rows.append(train_row(task, policy, episodes, seed, out))
+        for name, settings in methods.items():
+            console.print(f"{task.env_id}: {name}")
+            rows.append(train_row(task, name, Run(task.env_id, seed=seed, **settings), episodes, out))
     curves = {task: {row.method: row.curve for row in rows if row.task == task and row.curve} for task in _names(rows)}
     draw_curves(curves, out / "curves.png")
     (out / "table.json").write_text(json.dumps([asdict(row) for row in rows], indent=1) + "\n", encoding="utf-8")
@@ -76,18 +85,25 @@ def demo(
     console.print(f"Models, table.json and curves.png are in {out}", soft_wrap=True)
 
 
-def train_row(task: Task, policy: str, episodes: int, seed: int, out: Path) -> Row:
+def fresh_weights(folder: Path, seed: int) -> Path:
+    """:return: the folder, now with the embedded model's shape and tokenizer and weights that have learnt nothing."""
+    lm, tokenizer = load_language_model("embedded")
+    torch.manual_seed(seed)
+    AutoModelForCausalLM.from_config(lm.config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def train_row(task: Task, name: str, run: Run, episodes: int, out: Path) -> Row:
     """:return: one method trained on one task; its model is saved under ``out``."""
-    run = Run(task.env_id, policy=policy, seed=seed)
-    test_env = Run(task.env_id, policy=policy, env_kwargs=task.test_kwargs).make_env()
+    test_env = replace(run, env_kwargs=task.test_kwargs).make_env()
     model = run.make_model(run.make_env(), stats_window_size=WINDOW)
     before = evaluate(model, seeded(test_env), episodes, greedy=False)
     curve, start = SuccessCurve(), time.monotonic()
     model.learn(task.steps, callback=curve, progress_bar=True)
     seconds = time.monotonic() - start
     after = evaluate(model, seeded(test_env), episodes, greedy=False)
-    RunFolder(out / f"{task.env_id.split('/')[-1]}-{policy}").save(run, model)
-    name = {"llm": "PPO(LLMPolicy)", "mlp": "PPO(MlpPolicy)"}[policy]
+    RunFolder(out / f"{task.env_id.split('/')[-1]}-{slug(name)}").save(run, model)
     return Row(task.env_id, name, before, after, model.num_timesteps, seconds, curve.points)
 
 
@@ -135,6 +151,11 @@ def table(rows: list[Row]) -> Table:
             f"{row.seconds:.0f}",
         )
     return shown
+
+
+def slug(name: str) -> str:
+    """:return: the name in lower-case letters and hyphens, for a folder."""
+    return re.sub("[^a-z]+", "-", name.lower()).strip("-")
 
 
 def _names(rows: list[Row]) -> list[str]:
