@@ -61,8 +61,8 @@ def tasks(maze_steps: int, doorkey_steps: int) -> list[Task]:
 
 def demo(
     out: Annotated[Path, typer.Option(help="Folder for models, table and figure.")] = Path("runs/demo"),
-    maze_steps: Annotated[int, typer.Option(min=1)] = 12_288,
-    doorkey_steps: Annotated[int, typer.Option(min=1)] = 8_192,
+    maze_steps: Annotated[int, typer.Option(min=1)] = 8_192,
+    doorkey_steps: Annotated[int, typer.Option(min=1)] = 6_144,
     episodes: Annotated[int, typer.Option(help="Test episodes before and after.", min=1)] = 100,
     seed: int = 0,
     control: Annotated[bool, typer.Option("--control", help="Train the same network without pretraining too.")] = False,

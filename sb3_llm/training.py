@@ -25,7 +25,7 @@ POLICIES = ("llm", "mlp")
 #: few large batches, since equal prompts in a batch cost one forward pass; the MLP's are RL Baselines3 Zoo's for
 #: MiniGrid with an entropy bonus, without which it finds no reward on DoorKey. See benchmarks/LOG.md.
 HYPERPARAMETERS: dict[tuple[str, str], dict[str, Any]] = {
-    ("ppo", "llm"): {"n_steps": 32, "batch_size": 256, "n_epochs": 4, "learning_rate": 1e-4, "ent_coef": 0.01},
+    ("ppo", "llm"): {"n_steps": 32, "batch_size": 256, "n_epochs": 3, "learning_rate": 1e-4, "ent_coef": 0.01},
     ("a2c", "llm"): {"n_steps": 8, "learning_rate": 1e-4, "ent_coef": 0.01, "use_rms_prop": False},
     ("ppo", "mlp"): {"n_steps": 128, "batch_size": 256, "n_epochs": 4, "learning_rate": 1e-3, "ent_coef": 0.01},
     ("a2c", "mlp"): {"n_steps": 8, "learning_rate": 7e-4, "ent_coef": 0.01},
