@@ -117,5 +117,5 @@ def test_wilson_interval() -> None:
     assert (high - low) / 2 == pytest.approx(0.0686, abs=5e-4)
     low, high = wilson_interval(180, 200)
     assert (low, high) == (pytest.approx(0.8506, abs=1e-3), pytest.approx(0.9343, abs=1e-3))
-    assert wilson_interval(0, 10)[0] == 0.0
+    assert wilson_interval(0, 10)[0] == pytest.approx(0.0, abs=1e-12)
     assert wilson_interval(10, 10)[1] == 1.0

@@ -9,9 +9,9 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 SHORT_PPO = """
-import sys, torch
+import sys
 sys.path.append(sys.argv[1])  # torch and the other dependencies, behind the environment's own site-packages
-import sb3_llm, sb3_llm.envs.maze
+import torch, sb3_llm, sb3_llm.envs.maze
 assert sb3_llm.__file__.startswith(sys.prefix), sb3_llm.__file__
 assert sb3_llm.envs.maze.__file__.startswith(sys.prefix), sb3_llm.envs.maze.__file__
 from stable_baselines3 import PPO
