@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 from stable_baselines3.common.callbacks import BaseCallback
 
 WINDOW = 50  # episodes that a point of the curve is the mean of
+FEWEST = 10  # episodes that a point is drawn from, before there are WINDOW
 
 
 @dataclass(frozen=True)
@@ -17,7 +18,8 @@ class Point:
 
     steps: int
     seconds: float  # since training began
-    success: float  # of the last WINDOW episodes
+    success: float  # of the last episodes
+    episodes: int  # how many those are, at most WINDOW
 
 
 class SuccessCurve(BaseCallback):
@@ -35,13 +37,14 @@ class SuccessCurve(BaseCallback):
 
     def _on_rollout_end(self) -> None:
         recent = self.model.ep_success_buffer
-        if recent is not None and len(recent) == WINDOW:
-            self.points.append(Point(self.num_timesteps, time.monotonic() - self._start, float(np.mean(recent))))
+        if recent is not None and len(recent) >= FEWEST:
+            seconds = time.monotonic() - self._start
+            self.points.append(Point(self.num_timesteps, seconds, float(np.mean(recent)), len(recent)))
 
 
 def first_at(points: list[Point], success: float) -> Point | None:
-    """:return: the first point that reaches a success, or None where the run never did."""
-    return next((point for point in points if point.success >= success), None)
+    """:return: the first point at which WINDOW episodes reach a success, or None where the run never did."""
+    return next((point for point in points if point.episodes == WINDOW and point.success >= success), None)
 
 
 def draw_curves(curves: dict[str, dict[str, list[Point]]], path: Path) -> None:
