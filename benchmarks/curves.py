@@ -23,10 +23,16 @@ class Point:
 
 
 class SuccessCurve(BaseCallback):
-    """Note the success of the last training episodes after each rollout. Needs ``stats_window_size=WINDOW``."""
+    """
+    Note the success of the last training episodes after each rollout. Needs ``stats_window_size=WINDOW``.
 
-    def __init__(self) -> None:
+    :param time_limit: steps of the longest episode. Until every environment has had that many, the episodes that have
+        ended are the short ones, which are the successful ones, so nothing is noted
+    """
+
+    def __init__(self, time_limit: int) -> None:
         super().__init__()
+        self.time_limit = time_limit
         self.points: list[Point] = []
 
     def _on_training_start(self) -> None:
@@ -37,7 +43,8 @@ class SuccessCurve(BaseCallback):
 
     def _on_rollout_end(self) -> None:
         recent = self.model.ep_success_buffer
-        if recent is not None and len(recent) >= FEWEST:
+        fair = self.num_timesteps >= self.time_limit * self.training_env.num_envs
+        if fair and recent is not None and len(recent) >= FEWEST:
             seconds = time.monotonic() - self._start
             self.points.append(Point(self.num_timesteps, seconds, float(np.mean(recent)), len(recent)))
 
@@ -64,6 +71,6 @@ def draw_curves(curves: dict[str, dict[str, list[Point]]], path: Path) -> None:
             axis.axhline(0.9, color="grey", linewidth=0.8, linestyle=":")
             axis.set(title=task, xlabel=f"environment {unit}" if unit == "steps" else "seconds of training")
             axis.set(ylabel=f"success, last {WINDOW} episodes", ylim=(-0.02, 1.02))
-            axis.legend(loc="lower right")
+            axis.legend(loc="center right")
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=120)

@@ -35,6 +35,7 @@ class Task:
 
     env_id: str
     steps: int
+    time_limit: int  # steps of the longest episode
     test_kwargs: dict[str, Any]
 
 
@@ -54,8 +55,8 @@ class Row:
 def tasks(maze_steps: int, doorkey_steps: int) -> list[Task]:
     """:return: the demo's tasks; mazes are tested on layouts that are never trained on."""
     return [
-        Task("sb3_llm/Maze-v0", maze_steps, {"split": "test"}),
-        Task("MiniGrid-DoorKey-5x5-v0", doorkey_steps, {}),
+        Task("sb3_llm/Maze-v0", maze_steps, 100, {"split": "test"}),
+        Task("MiniGrid-DoorKey-5x5-v0", doorkey_steps, 250, {}),
     ]
 
 
@@ -99,7 +100,7 @@ def train_row(task: Task, name: str, run: Run, episodes: int, out: Path) -> Row:
     test_env = replace(run, env_kwargs=task.test_kwargs).make_env()
     model = run.make_model(run.make_env(), stats_window_size=WINDOW)
     before = evaluate(model, seeded(test_env), episodes, greedy=False)
-    curve, start = SuccessCurve(), time.monotonic()
+    curve, start = SuccessCurve(task.time_limit), time.monotonic()
     model.learn(task.steps, callback=curve, progress_bar=True)
     seconds = time.monotonic() - start
     after = evaluate(model, seeded(test_env), episodes, greedy=False)
