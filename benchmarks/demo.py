@@ -24,8 +24,8 @@ METHODS = {"PPO(LLMPolicy)": {"policy": "llm"}, "PPO(MlpPolicy)": {"policy": "ml
 TEST_SEED = 10_000  # far from the seeds of training
 READ = (
     "The embedded model had read stories of BabyAI's bot and of shortest paths in mazes of the training split, and no "
-    "MiniGrid-* task, test maze or their twins (sb3_llm/embedded/README.md). The MLP starts from nothing. Both see the "
-    "same information and get the same number of steps."
+    "MiniGrid-* task, test maze or their twins (sb3_llm/embedded/README.md). The MLP starts from nothing, and sees at "
+    "least the same information. Both get the same number of steps, which cost the MLP far fewer seconds."
 )
 
 

@@ -1,6 +1,7 @@
 """The program ``sb3-llm``: train, evaluate, pretrain."""
 
 import json
+import shlex
 import sys
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -67,7 +68,7 @@ def train_command(
         )
     trained, finished = train(run, timesteps, folder, resume)
     typer.echo(f"{trained.num_timesteps} steps done; the model is {folder.model}")
-    command = f"sb3-llm train {' '.join(arg for arg in sys.argv[2:] if arg != '--resume')}"
+    command = f"sb3-llm train {shlex.join(arg for arg in sys.argv[2:] if arg != '--resume')}"
     if finished:
         typer.echo(f"See what it can do: sb3-llm evaluate {folder.model} {env_id}")
     else:

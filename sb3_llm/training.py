@@ -22,8 +22,8 @@ ALGORITHMS: dict[str, type[PPO] | type[A2C]] = {"ppo": PPO, "a2c": A2C}
 POLICIES = ("llm", "mlp")
 
 #: Settings that suit each pairing; SB3's own defaults are tuned for other tasks and networks. The language model's are
-#: few large batches, since equal prompts in a batch cost one forward pass; the MLP's are RL Baselines3 Zoo's for
-#: MiniGrid with an entropy bonus, without which it finds no reward on DoorKey. See benchmarks/LOG.md.
+#: few large batches, since equal prompts in a batch cost one forward pass; the MLP's PPO settings
+#: are torch-ac's for MiniGrid. What was tried stands in benchmarks/LOG.md; the A2C settings are untuned.
 HYPERPARAMETERS: dict[tuple[str, str], dict[str, Any]] = {
     ("ppo", "llm"): {"n_steps": 32, "batch_size": 256, "n_epochs": 3, "learning_rate": 1e-4, "ent_coef": 0.01},
     ("a2c", "llm"): {"n_steps": 8, "learning_rate": 1e-4, "ent_coef": 0.01, "use_rms_prop": False},

@@ -14,10 +14,11 @@ from minigrid.utils.baby_ai_bot import BabyAIBot
 from sb3_llm.envs import layout
 from sb3_llm.envs.layout import draw_layout, layout_hash, optimal_actions
 from sb3_llm.errors import SetupError
-from sb3_llm.language_model import EMBEDDED_FOLDER
+from sb3_llm.language_model import EMBEDDED_FOLDER, load_language_model
 from sb3_llm.make import make_env
 from sb3_llm.pretrain import corpus, stories
 from sb3_llm.pretrain.corpus import digest, load_corpus, save_corpus, write_chapter, write_corpus
+from sb3_llm.pretrain.publish import model_card
 from sb3_llm.pretrain.sources import HELD_OUT, SOURCES, Source, check_allowed
 from sb3_llm.pretrain.stories import StoryTimeout, next_turn_or_step, tell_story, time_limit
 from tests.walks import flood
@@ -397,3 +398,11 @@ def test_shipped_model_never_saw_a_test_maze(shipped: list[dict[str, Any]]) -> N
     # The test can fail: the train split of the smallest size has been read nearly whole.
     train = {layout_hash(draw_layout(3, "dfs", "train", rng)) for _ in range(50)}
     assert train & seen
+
+
+def test_shipped_card_is_the_one_the_manifest_gives() -> None:
+    """The card is written by code from the manifest; edited apart, one of the two would be untrue."""
+    whole = json.loads((EMBEDDED_FOLDER / "manifest.json").read_text(encoding="utf-8"))
+    lm, tokenizer = load_language_model("embedded")
+    card = model_card(lm.num_parameters(), len(tokenizer), whole["corpus"], whole["training"])
+    assert (EMBEDDED_FOLDER / "README.md").read_text(encoding="utf-8") == card

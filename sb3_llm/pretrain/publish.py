@@ -17,8 +17,9 @@ of {vocab_size} tokens and a context of {context} tokens. Weights are stored in 
 
 {lines:,} lines that this project wrote: what an agent saw, and the phrase an expert chose. The expert is the BabyAI
 bot that ships with minigrid in BabyAI levels, and the shortest path in mazes made by depth-first search (training
-split only). In most stories some steps are random, so that odd states are told as well. `manifest.json` lists each
-source with its number of episodes and lines, a hash of the lines, and the hash of every maze. To make it again:
+split only). In most stories some steps are random, and in `sb3_llm/Maze-v0` some wrong branches are searched, so that
+odd states are told as well. `manifest.json` lists each source with its number of episodes and lines, a hash of the
+lines, and the hash of every maze. To make it again:
 
     {command}
 
