@@ -11,6 +11,7 @@ from minigrid.minigrid_env import MiniGridEnv
 from stable_baselines3.common.env_util import make_vec_env as sb3_make_vec_env
 from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecEnv
 
+from sb3_llm.candidates import DEFAULT_SLOTS, Candidates
 from sb3_llm.describe.maze import describe_maze, describe_maze_map
 from sb3_llm.describe.minigrid import PHRASES as MINIGRID_PHRASES
 from sb3_llm.describe.minigrid import describe_minigrid
@@ -56,32 +57,41 @@ def make_env(
     reward: Reward | None = None,
     render_mode: str | None = None,
     max_bytes: int = DEFAULT_MAX_BYTES,
+    candidates: Candidates | None = None,
+    slots: int = DEFAULT_SLOTS,
     **env_kwargs: Any,
 ) -> TextObservation:
     """
     Make a registered environment whose observations are text and whose actions are phrases.
 
-    :param env_id: a Gymnasium id with discrete actions, "module:id" included
+    :param env_id: a Gymnasium id with discrete actions, "module:id" included; with ``candidates``, with any
     :param describe: a callable from the environment's observation to a str; by default one that suits the environment
     :param phrases: the words of each action, in action order; by default those that suit the environment
     :param history: how many past turns the text tells; by default one for MiniGrid, BabyAI and mazes, else none
     :param reward: replaces the reward: ``(state, action, next_state, info) -> float``
     :param render_mode: as in ``gymnasium.make``
-    :param max_bytes: how long an observation text can be, in UTF-8 bytes
+    :param max_bytes: how long an observation text, with its phrases, can be in UTF-8 bytes
+    :param candidates: instead of ``phrases``: ``(obs, info)`` -> the phrases possible now, as a mapping to the
+        environment's actions or, if they are its actions themselves, as a list
+    :param slots: with ``candidates``, how many phrases one state can offer, at most 64
     :param env_kwargs: the environment's own keyword arguments
     :return: the environment in a :class:`TextObservation`
     :raises SetupError: for an unknown id, an action space that is not discrete, or options that don't fit
     """
     env = gym_make(env_id, render_mode=render_mode, **env_kwargs)
     family = family_of(env)
+    if phrases is None and candidates is None:
+        phrases = family.phrases
     return TextObservation(
         env,
         describe=describe or family.describe,
-        phrases=phrases if phrases is not None else family.phrases,
+        phrases=phrases,
         history=family.history if history is None else history,
         reward=reward,
         sparse=family.sparse,
         max_bytes=max_bytes,
+        candidates=candidates,
+        slots=slots,
     )
 
 

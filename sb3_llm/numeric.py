@@ -15,7 +15,7 @@ from sb3_llm.envs.maze import MazeEnv
 from sb3_llm.envs.render import Code
 from sb3_llm.make import family_of, gym_make
 from sb3_llm.rewards import Reward
-from sb3_llm.wrappers import Task
+from sb3_llm.wrappers import Task, count_actions
 
 Encode = Callable[[Any], NDArray[np.float32]]
 MISSION_BUCKETS = 64  # mission words are hashed into so many inputs
@@ -40,6 +40,7 @@ class NumericObservation(Task):
     ) -> None:
         gym.utils.RecordConstructorArgs.__init__(self, history=history, reward=reward, sparse=sparse)
         super().__init__(env, history, reward, sparse)
+        self.n_actions = count_actions(env.action_space)
         self._encode = _encoder(env)
         size = self._encode(_a_state(env)).size + history * self.n_actions
         self.observation_space = spaces.Box(-np.inf, np.inf, (size,), np.float32)

@@ -34,13 +34,35 @@ def text_reader(space: spaces.Space) -> Callable[[Any], list[str]]:
     return lambda obs: [describe(one) for one in _numpy(obs)]
 
 
+def phrase_reader(space: spaces.Space) -> Callable[[Any], list[tuple[str, ...]]] | None:
+    """
+    How to read the phrases that come with observations of a space.
+
+    :param space: any observation space
+    :return: a function from a batch of observations (tensor or array) to the phrases of each, in slot order; None if
+        the space is no :class:`TextSpace` with slots
+    """
+    if not isinstance(space, TextSpace) or not space.slots:
+        return None
+    return lambda obs: [tuple(space.decode_phrases(row)) for row in _numpy(obs)]
+
+
 def sample_texts(space: spaces.Space) -> list[str]:
     """:return: texts such as the policy will read, on which tokenisation and scoring are verified at the start."""
     if isinstance(space, TextSpace):
-        return [text for text in SAMPLE_TEXTS if len(text.encode()) <= space.max_bytes] or ["x"]
+        room = space.max_bytes - 2 * space.slots
+        return [text for text in SAMPLE_TEXTS if len(text.encode()) <= room] or ["x"]
     describe = generic_describer(space)
     state = np.random.default_rng(0)  # the space's own generator belongs to the user
     return [describe(_any_value(space, state)) for _ in range(3)]
+
+
+def longest_text(space: spaces.Space) -> str:
+    """:return: a text as long as any that observations of a space can give."""
+    if isinstance(space, TextSpace):
+        (line, *_), room = sample_texts(space), space.max_bytes - 2 * space.slots
+        return (f"{line} " * (room // len(line) + 1)).encode()[:room].decode(errors="ignore").strip()
+    return max(sample_texts(space), key=len)
 
 
 def _any_value(space: spaces.Space, rng: np.random.Generator) -> Any:

@@ -7,8 +7,8 @@ from typing import Any
 
 from sb3_llm.errors import SetupError
 
-#: ``(state, action, next_state, info) -> float``; the states are the environment's own observations.
-Reward = Callable[[Any, int, Any, dict[str, Any]], float]
+#: ``(state, action, next_state, info) -> float``; states and action are the environment's own.
+Reward = Callable[[Any, Any, Any, dict[str, Any]], float]
 
 
 def checked_reward(value: Any) -> float:

@@ -12,6 +12,7 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
+from sb3_llm.candidates import DEFAULT_SLOTS, Candidates, Offer, absent, check_candidates, read_candidates
 from sb3_llm.describe.generic import generic_describer
 from sb3_llm.errors import SetupError
 from sb3_llm.rewards import Reward, checked_reward
@@ -24,7 +25,7 @@ class Task(gym.Wrapper[Any, Any, Any, Any], gym.utils.RecordConstructorArgs, ABC
     """
     An environment's rules as every policy meets them, whatever form its observations take.
 
-    :param env: an environment with a ``Discrete`` action space
+    :param env: an environment
     :param history: how many past actions the observation tells
     :param reward: replaces the environment's reward: ``(state, action, next_state, info) -> float``
     :param sparse: the environment pays only for success
@@ -36,29 +37,37 @@ class Task(gym.Wrapper[Any, Any, Any, Any], gym.utils.RecordConstructorArgs, ABC
             raise SetupError(f"history={history!r}", "how many past turns to tell, 0 or more", "pass history=1")
         if reward is not None and not callable(reward):
             raise SetupError(f"reward={reward!r}", "a callable (state, action, next_state, info) -> float", "pass one")
-        self.n_actions = count_actions(env.action_space)
         self.history, self.reward, self.sparse = history, reward, sparse
-        self.turns: deque[int] = deque(maxlen=history)  # the last actions, newest last
+        self.turns: deque[Any] = deque(maxlen=history)  # the last actions as choose() says, newest last
         self.state: Any = None  # the environment's own observation
+        self.info: dict[str, Any] = {}  # the environment's own, of the present state
+        self.ended = False  # the episode, in the present state
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         """:return: the first observation, and the environment's info."""
         # BabyAI prints "Sampling rejected: ..." while it looks for a solvable level.
         with contextlib.redirect_stdout(io.StringIO()):
-            self.state, info = self.env.reset(seed=seed, options=options)
+            self.state, self.info = self.env.reset(seed=seed, options=options)
         self.turns.clear()
-        return self.observe(), info
+        self.ended = False
+        return self.observe(), self.info
 
     def step(self, action: Any) -> tuple[Any, SupportsFloat, bool, bool, dict[str, Any]]:
         """:return: observation, reward, terminated, truncated, info; ``is_success`` in the info at an episode's end."""
-        before, index = self.state, int(action)
-        self.state, reward, terminated, truncated, info = self.env.step(index)
-        self.turns.append(index)
-        if self.sparse and (terminated or truncated):
+        before = self.state
+        chosen, turn = self.choose(int(action))
+        self.state, reward, terminated, truncated, info = self.env.step(chosen)
+        self.turns.append(turn)
+        self.info, self.ended = info, terminated or truncated
+        if self.sparse and self.ended:
             info.setdefault("is_success", bool(terminated and float(reward) > 0))
         if self.reward is not None:
-            reward = checked_reward(self.reward(before, index, self.state, info))
+            reward = checked_reward(self.reward(before, chosen, self.state, info))
         return self.observe(), float(reward), terminated, truncated, info
+
+    def choose(self, action: int) -> tuple[Any, Any]:
+        """:return: what the environment's step gets for an action, and what the history keeps of it."""
+        return action, action
 
     @abstractmethod
     def observe(self) -> Any:
@@ -67,23 +76,32 @@ class Task(gym.Wrapper[Any, Any, Any, Any], gym.utils.RecordConstructorArgs, ABC
 
 class TextObservation(Task):
     """
-    Any discrete-action environment, seen as text and acted in by phrases.
+    Any environment of discrete choices, seen as text and acted in by phrases.
 
     The observation becomes UTF-8 bytes in a :class:`TextSpace`, the action space a :class:`PhraseSpace`. What the
     agent needs to remember travels in the text (``history``), never in the policy, so that rollout, update and SB3's
     bootstrap at a time limit all see the same prompt. ``render`` is the environment's own.
 
-    :param env: an environment with a ``Discrete`` action space
+    Where the possible actions differ from state to state, as in text games, ``candidates`` names them: their phrases
+    travel with the text, and action ``i`` of ``Discrete(slots)`` means phrase ``i`` of the present state.
+
+    :param env: an environment with a ``Discrete`` action space; with ``candidates``, with any
     :param describe: any callable from an observation of ``env`` to a str; by default numbers are told as numbers
     :param phrases: the words of each action, in action order; by default the environment's own attribute
         ``phrases``, else "action 0", "action 1", ...
     :param history: how many past turns the text tells, each by the phrase that was acted on
     :param reward: replaces the environment's reward: ``(state, action, next_state, info) -> float``, where the states
-        are observations of ``env`` and ``info`` holds ``is_success`` at an episode's end
+        are observations of ``env``, the action is what its step got, and ``info`` holds ``is_success`` at an
+        episode's end
     :param sparse: the environment pays only for success, so ``info["is_success"]`` is set at the end of an episode:
         True if the environment ended it with a positive reward of its own. An ``is_success`` of the environment's
         own is kept
-    :param max_bytes: how long an observation text can be, in UTF-8 bytes; a longer one raises, none is ever cut
+    :param max_bytes: how long an observation text, with its phrases, can be in UTF-8 bytes; a longer one raises, none
+        is ever cut
+    :param candidates: instead of ``phrases``: a callable ``(obs, info)``, of what ``env`` gave last, that returns the
+        phrases possible now, at most ``slots``. A mapping gives the action that ``env`` gets for each; of a list the
+        phrase itself is the action
+    :param slots: with ``candidates``, how many phrases one state can offer, at most 64
     :raises SetupError: for another action space, phrases that don't fit it, or an observation that needs ``describe``
     """
 
@@ -96,6 +114,8 @@ class TextObservation(Task):
         reward: Reward | None = None,
         sparse: bool = False,
         max_bytes: int = DEFAULT_MAX_BYTES,
+        candidates: Candidates | None = None,
+        slots: int = DEFAULT_SLOTS,
     ) -> None:
         gym.utils.RecordConstructorArgs.__init__(
             self,
@@ -105,27 +125,77 @@ class TextObservation(Task):
             reward=reward,
             sparse=sparse,
             max_bytes=max_bytes,
+            candidates=candidates,
+            slots=slots,
         )
         super().__init__(env, history, reward, sparse)
         if describe is not None and not callable(describe):
             raise SetupError(f"describe={describe!r}", "a callable obs -> str", "pass one")
-        if phrases is None:
-            phrases = getattr(env.unwrapped, "phrases", None) or default_phrases(self.n_actions)
+        check_candidates(candidates, slots, phrases)
+        self.candidates = candidates
+        self.offer = Offer((), ()) if candidates else fixed_offer(env, phrases)  # what the present state offers
+        self.n_actions = slots if candidates else len(self.phrases)
+        self.action_space = spaces.Discrete(slots) if candidates else PhraseSpace(self.phrases)
+        self.text_space = self.observation_space = TextSpace(max_bytes, slots if candidates else 0)
         self.describe = describe or generic_describer(env.observation_space)
-        self.text_space = self.observation_space = TextSpace(max_bytes)
-        self.phrases = check_phrases(phrases, self.n_actions)
-        self.action_space = PhraseSpace(self.phrases)
         self.text = ""  # the present observation text
 
+    @property
+    def phrases(self) -> tuple[str, ...]:
+        """:return: the words of each action, in action order; with ``candidates``, those of the present state."""
+        return self.offer.phrases
+
+    @property
+    def action_masks(self) -> Callable[[], NDArray[np.bool_]]:
+        """
+        For MaskablePPO and random play: ``action_masks()`` says which slots hold a phrase, shape ``(slots,)``.
+
+        :raises AttributeError: without ``candidates``, so that Gymnasium and SB3 look for the environment's own
+        """
+        if self.candidates is None:
+            raise AttributeError("action_masks: without candidates= they are the environment's own, if it has any")
+        return self._masks
+
+    def choose(self, action: int) -> tuple[Any, str]:
+        """
+        :param action: the index of a phrase of the present state
+        :return: the action of the environment, and the phrase
+        :raises SetupError: if the present state has no such phrase
+        """
+        if not 0 <= action < len(self.offer.actions):
+            raise absent(action, self.offer, self.candidates is not None)
+        return self.offer.actions[action], self.phrases[action]
+
     def observe(self) -> NDArray[np.uint8]:
-        """:return: the observation text, encoded, shape ``(max_bytes,)``."""
+        """:return: the observation text with the phrases of the present state if they vary, shape ``(max_bytes,)``."""
         text = self.describe(self.state)
         if self.history and isinstance(text, str):
-            past = ", ".join(self.phrases[turn] for turn in self.turns) or "none"
+            past = ", ".join(self.turns) or "none"
             text = f"{text} Last action{'s' if self.history > 1 else ''}: {past}."
-        encoded = self.text_space.encode(text)
+        if self.candidates is None:
+            encoded = self.text_space.encode(text)
+        else:
+            found = self.candidates(self.state, self.info)
+            self.offer = read_candidates(found, self.env.action_space, self.ended)
+            encoded = self.text_space.encode(text, self.phrases)
         self.text = text
         return encoded
+
+    def _masks(self) -> NDArray[np.bool_]:
+        return np.arange(self.n_actions) < len(self.phrases)
+
+
+def fixed_offer(env: gym.Env[Any, Any], phrases: Sequence[str] | None) -> Offer:
+    """
+    :param env: an environment with a ``Discrete`` action space
+    :param phrases: the words of each action, or None for the environment's own or default ones
+    :return: what every state offers
+    :raises SetupError: for another action space, or phrases that don't fit it
+    """
+    n_actions = count_actions(env.action_space)
+    if phrases is None:
+        phrases = getattr(env.unwrapped, "phrases", None) or default_phrases(n_actions)
+    return Offer(check_phrases(phrases, n_actions), tuple(range(n_actions)))
 
 
 def count_actions(space: spaces.Space) -> int:

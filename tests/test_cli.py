@@ -1,10 +1,15 @@
 """The program, as a user types it."""
 
+import contextlib
+import functools
 import json
+import os
+import pty
+import re
 import signal
 import subprocess
 import sys
-import time
+import threading
 from pathlib import Path
 
 import pytest
@@ -80,17 +85,36 @@ def test_bad_arguments_are_one_sentence(arguments: list[str], expected: str, tmp
     assert not list(tmp_path.rglob("*.zip"))
 
 
+def read_all(terminal: int) -> str:
+    """Read until the other side is closed, which Linux tells by an error."""
+    told = b""
+    with contextlib.suppress(OSError):
+        while part := os.read(terminal, 4096):
+            told += part
+    return told.decode(errors="replace")
+
+
 def test_ctrl_c_saves_and_says_how_to_go_on(tmp_path: Path, gpt2_folder: Path) -> None:
     command = [sys.executable, "-m", "sb3_llm", "train", "sb3_llm/Maze3x3-v0", "--timesteps", "1000000"]
     command += ["--out", "run", "--model", str(gpt2_folder), "--n-envs", "2"]
-    with (tmp_path / "output").open("w") as output:
-        process = subprocess.Popen(command, cwd=tmp_path, stdout=output, stderr=subprocess.STDOUT)
-        deadline = time.monotonic() + 120
-        while " it/s" not in (tmp_path / "output").read_text() and time.monotonic() < deadline:
-            time.sleep(0.5)  # until the progress bar moves
-        process.send_signal(signal.SIGINT)
+    terminal, its_side = pty.openpty()  # on anything but a terminal the progress bar does not move
+    # A shell's background jobs ignore the signal, and hand that down to theirs.
+    listen = functools.partial(signal.signal, signal.SIGINT, signal.default_int_handler)
+    process = subprocess.Popen(command, cwd=tmp_path, stdout=its_side, stderr=its_side, preexec_fn=listen)
+    os.close(its_side)
+    output = ""
+    while not re.search(r"[1-9][\d,]*/1,000,000", output):
+        output += os.read(terminal, 4096).decode(errors="replace")
+    process.send_signal(signal.SIGINT)
+    told: list[str] = []
+    reader = threading.Thread(target=lambda: told.append(read_all(terminal)))
+    reader.start()
+    try:
         assert process.wait(60) == 130
-    assert "--resume" in (tmp_path / "output").read_text()
+    finally:
+        process.kill()
+        reader.join()
+    assert "--resume" in told[0]
     steps = PPO.load(tmp_path / "run" / "model.zip").num_timesteps
     assert 0 < steps < 1_000_000
 

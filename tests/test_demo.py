@@ -35,8 +35,13 @@ def test_a_short_demo(tmp_path: Path) -> None:
     assert len(list(tmp_path.glob("*/model.zip"))) == 4
 
 
-def test_scoring_benchmark() -> None:
-    assert "reference" in run("benchmarks", "scoring", "--batch", "4", "--repeats", "1")
+def test_scoring_benchmark(tmp_path: Path) -> None:
+    sizes = ["--only", "1", "--batch", "2", "--repeats", "1", "--slow-repeats", "1"]
+    printed = run("benchmarks", "scoring", *sizes, "--json", str(tmp_path / "figures.json"))
+    assert "TWOSOME" in " ".join(printed.split())
+    (figures,) = json.loads((tmp_path / "figures.json").read_text())
+    assert set(figures["seconds"]["forward"]) >= {"prompt only", "ours", "all rows", "reference"}
+    assert 0 < figures["peak_MiB"]["ours"] < figures["peak_MiB"]["all rows"]
 
 
 def test_first_at() -> None:

@@ -251,7 +251,7 @@ def test_memo_spares_forward_passes_and_stays_small(trained: PPO) -> None:
     probabilities(policy)
     probabilities(policy)
     assert rows == [2]
-    policy._scorer._max_bytes = 1
+    policy._scorer.memo.max_bytes = 1
     probabilities(policy)
     assert rows == [2, 2]
 

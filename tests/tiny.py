@@ -52,9 +52,18 @@ def metaspace_tokenizer(bos: bool = False, eos: bool = False) -> PreTrainedToken
     return _trained(tokenizer, bos, eos, sorted(set("".join(CORPUS))), vocab_size=160, unk_token="<unk>")
 
 
-def unsplit_tokenizer() -> PreTrainedTokenizerFast:
+def unsplit_tokenizer(bos: bool = False, eos: bool = False) -> PreTrainedTokenizerFast:
     """BPE that merges over spaces and punctuation: tokens span the join of prompt and phrase."""
-    return _trained(Tokenizer(models.BPE()), False, False, sorted(set("".join(CORPUS))), vocab_size=300)
+    return _trained(Tokenizer(models.BPE()), bos, eos, sorted(set("".join(CORPUS))), vocab_size=300)
+
+
+def paragraph_tokenizer() -> PreTrainedTokenizerFast:
+    """GPT-2's kind, with a token for an empty line: it falls apart in front of a letter, not in front of a blank."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    return _trained(
+        tokenizer, False, False, pre_tokenizers.ByteLevel.alphabet(), 340, corpus=[*CORPUS, *["A wall.\n\n"] * 99]
+    )
 
 
 def stripping_tokenizer() -> PreTrainedTokenizerFast:
@@ -66,13 +75,19 @@ def stripping_tokenizer() -> PreTrainedTokenizerFast:
 
 
 def _trained(
-    tokenizer: Tokenizer, bos: bool, eos: bool, alphabet: Sequence[str], vocab_size: int, **special: str
+    tokenizer: Tokenizer,
+    bos: bool,
+    eos: bool,
+    alphabet: Sequence[str],
+    vocab_size: int,
+    corpus: Sequence[str] = CORPUS,
+    **special: str,
 ) -> PreTrainedTokenizerFast:
     names = ["<s>", "</s>", *special.values()]
     trainer = trainers.BpeTrainer(
         vocab_size=vocab_size, special_tokens=names, initial_alphabet=list(alphabet), show_progress=False
     )
-    tokenizer.train_from_iterator(CORPUS, trainer)
+    tokenizer.train_from_iterator(corpus, trainer)
     if bos or eos:
         single = f"{'<s> ' if bos else ''}$A{' </s>' if eos else ''}"
         tokenizer.post_processor = processors.TemplateProcessing(

@@ -1,74 +1,62 @@
-"""Scores remembered for exactly as long as the weights stay the same."""
+"""Scores remembered while weights stay the same, within a bound of memory."""
 
-from collections.abc import Sequence
+from collections import OrderedDict
+from collections.abc import Hashable, Sequence
 
 import torch
 from torch import Tensor
-from transformers import PreTrainedModel
 
-from sb3_llm.scoring.reference import Scorer, Scores
+from sb3_llm.scoring.rows import Scores
 
-MAX_BYTES = 64 * 2**20
+ENTRY_BYTES = 2048  # of a question's texts, the two tensors themselves, and their place
 
 
-class MemoScorer:
+class Memo:
     """
-    Another scorer, asked only for prompts not seen since the weights last changed.
+    Answers by question. Whoever keeps it clears it when weights change.
 
-    Agents come back to the same places: on MiniGrid a rollout's distinct prompts are 3 to 30 % of its decisions. With
-    gradients every prompt is scored afresh.
-
-    A change of weights is seen by the version counters of the parameters, which every in-place operation raises. Some
-    writers go round them (``Adam(fused=True)``, ``parameter.data``), so whoever starts an update calls :meth:`clear`.
-
-    :param scorer: what scores a prompt for the first time
-    :param lm: the model whose weights count
-    :param max_bytes: of remembered numbers; beyond it the memo starts anew
+    :param max_bytes: of remembered numbers and texts; beyond it the answers not asked for longest are dropped
     """
 
-    def __init__(self, scorer: Scorer, lm: PreTrainedModel, max_bytes: int = MAX_BYTES) -> None:
-        self.scorer = scorer
-        self.name = scorer.name
-        self.token_counts = scorer.token_counts
-        self._lm = lm
-        self._max_bytes = max_bytes
+    def __init__(self, max_bytes: int = 64 * 2**20) -> None:
+        self.max_bytes = max_bytes
         self.clear()
 
     def clear(self) -> None:
         """Forget everything."""
-        self._place: dict[str, int] = {}  # prompt -> row of the two stores
-        self._log_probs: list[Tensor] = []  # (A,) each
-        self._features: list[Tensor] = []  # (H,) each
+        self._answers: OrderedDict[Hashable, tuple[Tensor, Tensor]] = OrderedDict()  # (A,) and (H,) each
         self._bytes = 0
-        self._weights: tuple[int, torch.device] | None = None
 
-    def score(self, prompts: Sequence[str]) -> Scores:
+    def __contains__(self, question: Hashable) -> bool:
+        return question in self._answers
+
+    def trim(self) -> None:
+        """Drop answers until the rest is within the bound."""
+        while self._bytes > self.max_bytes:
+            self._bytes -= _cost(self._answers.popitem(last=False)[1])
+
+    def keep(self, questions: Sequence[Hashable], scores: Scores) -> None:
         """
-        Score every continuation after every prompt; differentiably, if gradients are on.
+        Remember, until the next :meth:`trim` at least.
 
-        :param prompts: B prompts
-        :return: scores (B, A) and value features (B, H)
-        :raises SetupError: as the scorer behind it
-        :raises FloatingPointError: as the scorer behind it
+        :param questions: U distinct questions that are not remembered
+        :param scores: their answers
         """
-        if torch.is_grad_enabled():
-            return self.scorer.score(prompts)
-        weights = sum(parameter._version for parameter in self._lm.parameters()), self._lm.device
-        if weights != self._weights or self._bytes > self._max_bytes:
-            self.clear()
-            self._weights = weights
-        fresh = [prompt for prompt in dict.fromkeys(prompts) if prompt not in self._place]
-        if fresh:
-            self._remember(fresh, self.scorer.score(fresh))
-        places = [self._place[prompt] for prompt in prompts]
-        return Scores(
-            torch.stack([self._log_probs[place] for place in places]),
-            torch.stack([self._features[place] for place in places]),
-        )
+        # Copies: a row of a batch would keep the whole batch alive.
+        answers = [(log_probs.clone(), features.clone()) for log_probs, features in zip(*scores, strict=True)]
+        self._answers.update(zip(questions, answers, strict=True))
+        self._bytes += sum(map(_cost, answers))
 
-    def _remember(self, prompts: Sequence[str], scores: Scores) -> None:
-        for prompt, log_probs, features in zip(prompts, scores.log_probs, scores.features, strict=True):
-            self._place[prompt] = len(self._log_probs)
-            self._log_probs.append(log_probs)
-            self._features.append(features)
-        self._bytes += scores.log_probs.nbytes + scores.features.nbytes + sum(map(len, prompts))
+    def get(self, questions: Sequence[Hashable]) -> Scores:
+        """
+        :param questions: B remembered questions
+        :return: their answers
+        """
+        for question in questions:
+            self._answers.move_to_end(question)
+        answers = [self._answers[question] for question in questions]
+        return Scores(*(torch.stack(parts) for parts in zip(*answers, strict=True)))
+
+
+def _cost(answer: tuple[Tensor, Tensor]) -> int:
+    return sum(part.nbytes for part in answer) + ENTRY_BYTES

@@ -1,149 +1,171 @@
-"""The fast route: a whole batch in one forward pass, each row a prompt followed by the trie of the phrases."""
+"""The fast route: a whole batch in one forward pass, each row a prompt followed by the tree of its continuations."""
 
-import inspect
 from collections.abc import Sequence
-from typing import NamedTuple
+from contextlib import nullcontext
+from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import PreTrainedConfig, PreTrainedModel
+from transformers import PreTrainedModel
+from transformers.cache_utils import DynamicCache
 
-from sb3_llm.errors import SetupError
-from sb3_llm.scoring.reference import Scores, head_input, require_finite, widen
-from sb3_llm.scoring.tokens import PromptTokenizer
-from sb3_llm.scoring.trie import PhraseTrie, build_trie
-
-
-class PackedRows(NamedTuple):
-    """
-    U rows of S = P + n columns: a prompt, padded on the left to P, then the n internal nodes of the trie.
-
-    :param input_ids: (U, S) tokens
-    :param attention_mask: (U, 1, S, S) 0 where a column sees another, else the lowest number of the dtype
-    :param position_ids: (U, S) position in the text, the same for nodes of one depth
-    """
-
-    input_ids: Tensor
-    attention_mask: Tensor
-    position_ids: Tensor
+from sb3_llm.scoring.buckets import PASS_COST, buckets
+from sb3_llm.scoring.frozen import FrozenLayers
+from sb3_llm.scoring.layout import PLAIN, Layout, MaskForm, additive_mask, lay_out
+from sb3_llm.scoring.model import drops_caches, head_input, keywords, widen
+from sb3_llm.scoring.past import Past, Turns, caches, common_length, layers_of, shared_length
+from sb3_llm.scoring.rows import Row, Scorer, Scores
+from sb3_llm.scoring.trie import Forest, plant
 
 
 class PackedScorer:
     """
-    Score a batch in one forward pass, for about the price of the prompts alone.
+    Score a batch for less than the price of one forward pass over its prompts.
 
-    Phrases share the prompt and their common first tokens; equal prompts are computed once. Equal to
-    :class:`~sb3_llm.scoring.reference.ReferenceScorer` wherever a model takes a 4D mask and explicit positions, which
+    Continuations share their prompt and their common first tokens; the tokens that all prompts start with are computed
+    once, for a batch with gradients, for as long as the weights stay without; rows of like length go together. Equal to
+    :class:`~sb3_llm.scoring.reference.ReferenceScorer` wherever a model takes explicit masks and positions, which
     :func:`~sb3_llm.scoring.probe.choose_scorer` verifies.
 
     :param lm: causal language model
-    :param tokens: tokenizer that holds the continuations
+    :param form: how it wants its attention mask
+    :param frozen: its lower layers, if they never change: their work is then remembered for each prompt
+    :param beyond: scores rows of more columns than the form allows
+    :param pass_cost: columns that one more forward pass is worth; by default from the device
     """
 
     name = "packed"
 
-    def __init__(self, lm: PreTrainedModel, tokens: PromptTokenizer) -> None:
+    def __init__(
+        self,
+        lm: PreTrainedModel,
+        form: MaskForm = PLAIN,
+        frozen: FrozenLayers | None = None,
+        beyond: Scorer | None = None,
+        pass_cost: int | None = None,
+    ) -> None:
         self.lm = lm
-        self.tokens = tokens
-        self.window = attention_window(lm.config)
-        self._trie = build_trie(tokens.continuation_ids)
-        self.token_counts = self._trie.token_counts  # (A,)
-        # An adapter's wrapper (PEFT) takes any keyword; the signature that counts is the one below it.
-        inner = getattr(lm, "get_base_model", lambda: lm)()
-        self._keeps_logits = "logits_to_keep" in inspect.signature(inner.forward).parameters
+        self.form = form
+        self.frozen = frozen
+        self._beyond = beyond
+        self.pass_cost = pass_cost
+        self._keeps_logits = "logits_to_keep" in keywords(lm)
+        self._turns = Turns()
+        self.forget()
 
-    def score(self, prompts: Sequence[str]) -> Scores:
+    def forget(self) -> None:
+        """Drop keys and values: the weights have changed."""
+        self._prefix: Past | None = None
+        self._turns.clear()
+
+    def score(self, rows: Sequence[Row]) -> Scores:
         """
-        Score every continuation after every prompt, differentiably.
+        Score every continuation of every row; differentiably, if gradients are on.
 
-        :param prompts: B prompts
-        :return: scores (B, A) and value features (B, H)
-        :raises SetupError: if a prompt is empty or too long for the model
-        :raises FloatingPointError: if a score is NaN or infinite
+        :param rows: U rows
+        :return: scores (U, A) and value features (U, H)
         """
-        rows = self.tokens.encode(prompts)
-        place = {row: index for index, row in enumerate(dict.fromkeys(rows))}  # U distinct rows
-        logits, features = self._forward(list(place))  # (U, n + 1, V), (U, H)
-        edges = widen(logits).log_softmax(dim=-1)[:, self._trie.edge_state, self._trie.edge_token]  # (U, E)
-        log_probs = edges @ self._trie.action_edges.T.to(edges.dtype)  # (U, A)
-        expand = torch.tensor([place[row] for row in rows], device=edges.device)  # (B,)
-        if not bool(edges.detach().isfinite().all()):
-            self._name_broken(edges.detach()[expand], prompts)
-        return Scores(log_probs[expand], widen(features)[expand])
+        forest = plant([row.continuations for row in rows], self.lm.device)
+        if self._beyond and max(len(row.prompt) for row in rows) + forest.n_nodes > (self.form.max_columns or 0):
+            return self._beyond.score(rows)
+        if self.frozen:
+            self.frozen.prepare(rows)
+        pasts = self._pasts(rows)
+        lengths = [len(row.prompt) - used for row, (_, used) in zip(rows, pasts, strict=True)]
+        groups = buckets(lengths, self._cost)
+        parts = [self._score_group(group, rows, pasts, forest) for group in groups]
+        order = torch.tensor([index for group in groups for index in group], device=self.lm.device).argsort()
+        return Scores(*(torch.cat(each)[order] for each in zip(*parts, strict=True)))
 
-    def _forward(self, rows: list[tuple[int, ...]]) -> tuple[Tensor, Tensor]:
-        """Run the model once and return what it says at the last prompt token and at every node."""
-        if self._trie.token.device != self.lm.device:
-            self._trie = self._trie.to(self.lm.device)
-        packed = pack(rows, self._trie, self.lm.dtype)
-        self._require_window(packed.input_ids.shape[1])
-        keep = self._trie.n_nodes + 1
-        extra = {"logits_to_keep": keep} if self._keeps_logits else {}
-        with head_input(self.lm) as hidden:
-            logits = self.lm(**packed._asdict(), use_cache=False, **extra).logits
-        return logits[:, -keep:], hidden[-1][:, -keep]  # the slices matter where the model kept every column
+    @property
+    def _cost(self) -> int:
+        return self.pass_cost if self.pass_cost is not None else PASS_COST.get(self.lm.device.type, PASS_COST["cuda"])
 
-    def _require_window(self, columns: int) -> None:
-        if self.window is not None and columns > self.window:
-            raise SetupError(
-                f"a packed row of {columns} tokens, in a model whose layers see only the last {self.window}",
-                "rows within the window, since one mask for all layers would silently ignore it",
-                "shorten the observation text or the history, or take a model without an attention window",
-            )
+    # -- what was computed before --------------------------------------------------------------------------------------
 
-    def _name_broken(self, edges: Tensor, prompts: Sequence[str]) -> None:
-        # The product with 0/1 spreads one NaN over all phrases, so the broken phrase is looked up by its own edges.
-        sums = [edges[:, passes.bool()].sum(dim=1) for passes in self._trie.action_edges]
-        require_finite(torch.stack(sums, dim=1), prompts, self.tokens.continuations)
+    def _pasts(self, rows: Sequence[Row]) -> list[tuple[Past | None, int]]:
+        """Say for each prompt what of it need not be computed."""
+        past, used = self._shared(rows)
+        if self._may_keep_turns:
+            turns = self._turns.find([row.prompt for row in rows], used)
+            if turns is not None:
+                return list(turns)
+        return [(past, used)] * len(rows)
+
+    def _shared(self, rows: Sequence[Row]) -> tuple[Past | None, int]:
+        """Compute the start that all prompts share, or take it from the last time, if that pays."""
+        shared = shared_length([row.prompt for row in rows])
+        if torch.is_grad_enabled():
+            pays = shared * (len(rows) - 1) > self._cost and not drops_caches(self.lm)
+            return (self._compute(rows[0], shared), shared) if pays else (None, 0)
+        known = min(common_length(self._prefix.tokens, rows[0].prompt), shared) if self._prefix else 0
+        if (shared - known) * (len(rows) - 1) > self._cost:
+            self._prefix, known = self._compute(rows[0], shared), shared
+        return self._prefix, known
+
+    def _compute(self, row: Row, length: int) -> Past:
+        """Compute keys and values of a prompt's first tokens."""
+        start, cache = row.prompt[:length], DynamicCache()
+        layout = lay_out([start], plant([((0,),)], self.lm.device))  # a continuation of one token adds no node
+        self._forward([row], [0], layout, cache, 0)
+        return Past(start, layers_of(cache, 0, slice(None)))
+
+    # -- one forward pass ----------------------------------------------------------------------------------------------
+
+    def _score_group(
+        self, group: list[int], rows: Sequence[Row], pasts: list[tuple[Past | None, int]], forest: Forest
+    ) -> tuple[Tensor, Tensor]:
+        """Return scores (G, A) and features (G, H) of G of the rows."""
+        index = torch.tensor(group, device=self.lm.device)
+        forest = Forest(**{name: part[index] for name, part in vars(forest).items()})
+        mine, used = [rows[place] for place in group], [pasts[place][1] for place in group]
+        layout = lay_out([row.prompt[done:] for row, done in zip(mine, used, strict=True)], forest, used)
+        cache = self._cache([pasts[place][0] for place in group], used)
+        logits, features = self._forward(mine, used, layout, cache, forest.n_nodes)
+        if cache is not None and self._keeps_turns:
+            self._keep_turns(mine, used, cache, forest.n_nodes)
+        return _sums(logits, forest), widen(features)
+
+    def _cache(self, pasts: list[Past | None], used: list[int]) -> DynamicCache | None:
+        known = [past for past in pasts if past is not None]
+        if max(used) > 0:
+            return caches(known, used)
+        return DynamicCache() if self._keeps_turns else None
+
+    def _forward(
+        self, rows: list[Row], used: list[int], layout: Layout, cache: DynamicCache | None, nodes: int
+    ) -> tuple[Tensor, Tensor]:
+        """Run the model once: (G, n + 1, V) what it says at the last prompt token and at every node, and (G, H)."""
+        named: dict[str, Any] = {"logits_to_keep": nodes + 1} if self._keeps_logits else {}
+        if cache is not None:
+            named["past_key_values"] = cache
+        named["attention_mask"] = additive_mask(layout, self.form, self.lm.dtype)
+        named |= {"input_ids": layout.input_ids, "position_ids": layout.position_ids, "use_cache": cache is not None}
+        skip = self.frozen.resume(rows, used, layout.input_ids.shape[1], nodes) if self.frozen else nullcontext()
+        with head_input(self.lm) as hidden, skip:
+            logits = self.lm(**named).logits
+        return logits[:, -nodes - 1 :], hidden[-1][:, -nodes - 1]  # slices matter where a model kept every column
+
+    # -- turns of a history --------------------------------------------------------------------------------------------
+
+    @property
+    def _may_keep_turns(self) -> bool:
+        return not torch.is_grad_enabled() and self.frozen is None and self.form.max_columns is None
+
+    @property
+    def _keeps_turns(self) -> bool:
+        return self._turns.wanted and self._may_keep_turns
+
+    def _keep_turns(self, rows: list[Row], used: list[int], cache: DynamicCache, nodes: int) -> None:
+        before, end = max(used), -nodes or None
+        for place, (row, done) in enumerate(zip(rows, used, strict=True)):
+            fresh = len(row.prompt) - done
+            columns = slice(before - done, before), slice(-nodes - fresh, end)
+            self._turns.keep(Past(row.prompt, layers_of(cache, place, *columns)))
 
 
-def pack(rows: Sequence[Sequence[int]], trie: PhraseTrie, dtype: torch.dtype) -> PackedRows:
-    """
-    Lay out prompts and trie for one forward pass.
-
-    The mask is additive: transformers adds a boolean one to the attention scores in eager attention, without an error.
-    Positions are explicit: learned positions (GPT-2) would count the padding. A padded column sees itself, since a row
-    that sees nothing gives NaN.
-
-    :param rows: U prompts as token ids, of any lengths above 0
-    :param trie: tree of the continuations
-    :param dtype: of the model, whose lowest number marks what is not seen
-    :return: ids, mask and positions, on the device of the trie
-    """
-    device = trie.token.device
-    width, nodes = max(map(len, rows)), trie.n_nodes
-    lengths = torch.tensor([len(row) for row in rows], device=device)[:, None]  # (U, 1)
-    # Any id will do for padding: no other column sees it.
-    prompt_ids = torch.tensor([[0] * (width - len(row)) + list(row) for row in rows], device=device)  # (U, P)
-    input_ids = torch.cat([prompt_ids, trie.token.expand(len(rows), nodes)], dim=1)  # (U, S)
-    columns = torch.arange(width, device=device) - (width - lengths)  # (U, P) below 0 in the padding
-    position_ids = torch.cat([columns.clamp(min=0), lengths - 1 + trie.depth], dim=1)  # (U, S)
-
-    size = width + nodes
-    sees = torch.ones(size, size, dtype=torch.bool, device=device).tril()  # (S, S)
-    sees[width:, width:] = trie.ancestors
-    real = torch.nn.functional.pad(columns >= 0, (0, nodes), value=True)  # (U, S)
-    seen = (sees & real[:, None, :]) | torch.eye(size, dtype=torch.bool, device=device)  # (U, S, S)
-    mask = torch.zeros(seen.shape, dtype=dtype, device=device).masked_fill(~seen, torch.finfo(dtype).min)
-    return PackedRows(input_ids, mask[:, None], position_ids)
-
-
-def attention_window(config: PreTrainedConfig) -> int | None:
-    """
-    Say how far back the layers with the shortest sight of a model can see.
-
-    A window is computed by the model only when it makes the mask itself; a 4D mask replaces it.
-
-    :param config: configuration of a language model
-    :return: tokens, or ``None`` where all layers see everything
-    """
-    text_config = config.get_text_config()
-    kinds = [
-        *(getattr(text_config, "layer_types", None) or []),
-        *(getattr(text_config, "attention_layers", None) or []),
-    ]
-    if kinds and not any(kind.startswith(("sliding", "local", "chunked")) for kind in kinds):
-        return None
-    found = [getattr(text_config, key, None) for key in ("sliding_window", "window_size", "attention_chunk_size")]
-    windows = [value for value in found if isinstance(value, int) and value > 0]
-    return min(windows) if windows else None
+def _sums(logits: Tensor, forest: Forest) -> Tensor:
+    """Add up the log-probabilities along each continuation: (G, A)."""
+    log_probs = widen(logits).log_softmax(dim=-1)  # (G, n + 1, V)
+    reads = torch.arange(len(logits), device=logits.device)[:, None, None], forest.state, forest.target.clamp(min=0)
+    return log_probs[reads].masked_fill(forest.target < 0, 0.0).sum(dim=-1)

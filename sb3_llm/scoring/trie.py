@@ -1,7 +1,8 @@
-"""Token sequences as a prefix tree, in the shape the packed scorer feeds to a model."""
+"""Continuations as prefix trees, in the shape the packed scorer feeds to a model."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -16,44 +17,54 @@ class PhraseTrie:
 
     A node is internal when it has children. Only these are fed to the model: the last token of a sequence is never
     looked back upon, its probability is read at its parent. State 0 is the last prompt token, state i the i-th internal
-    node, parents before children. The E edges are the distinct prefixes; edge e is token ``edge_token[e]`` read at
-    state ``edge_state[e]``.
+    node, parents before children. Sequence a is read in at most K steps: its k-th token ``target[a, k]`` at state
+    ``state[a, k]``.
 
     :param token: (n,) token of each internal node
-    :param parent: (n,) state above each internal node
     :param depth: (n,) tokens after the prompt, 1 for children of state 0
     :param ancestors: (n, n) bool, ``[i, j]`` when node i comes after node j or is it
-    :param edge_state: (E,) state at which an edge's probability is read
-    :param edge_token: (E,) token whose probability is read
-    :param action_edges: (A, E) 1 where a sequence passes over an edge, else 0
-    :param token_counts: (A,) length of each sequence
+    :param state: (A, K) state at which a token's probability is read, 0 beyond a sequence's end
+    :param target: (A, K) token whose probability is read, -1 beyond a sequence's end
     """
 
     token: Tensor
-    parent: Tensor
     depth: Tensor
     ancestors: Tensor
-    edge_state: Tensor
-    edge_token: Tensor
-    action_edges: Tensor
-    token_counts: Tensor
+    state: Tensor
+    target: Tensor
 
     @property
     def n_nodes(self) -> int:
         """Internal nodes, which is the number of columns a row gains."""
         return self.token.shape[0]
 
-    def to(self, device: torch.device) -> "PhraseTrie":
-        """
-        Copy the tree to a device.
 
-        :param device: where the model runs
-        :return: the same tree there
-        """
-        return PhraseTrie(**{field.name: getattr(self, field.name).to(device) for field in fields(self)})
+@dataclass(frozen=True)
+class Forest:
+    """
+    The trees of U rows, padded to the largest: n nodes, A sequences, K steps. Padding nodes are seen by no other.
+
+    :param token: (U, n)
+    :param depth: (U, n)
+    :param ancestors: (U, n, n)
+    :param state: (U, A, K)
+    :param target: (U, A, K) -1 where there is nothing to read
+    """
+
+    token: Tensor
+    depth: Tensor
+    ancestors: Tensor
+    state: Tensor
+    target: Tensor
+
+    @property
+    def n_nodes(self) -> int:
+        """Columns that every row gains."""
+        return self.token.shape[1]
 
 
-def build_trie(sequences: Sequence[Sequence[int]]) -> PhraseTrie:
+@lru_cache(maxsize=4096)
+def build_trie(sequences: tuple[tuple[int, ...], ...]) -> PhraseTrie:
     """
     Build the tree of token sequences.
 
@@ -61,26 +72,60 @@ def build_trie(sequences: Sequence[Sequence[int]]) -> PhraseTrie:
     :return: the tree, on the CPU
     :raises SetupError: if there is no sequence, one is empty, or two are equal
     """
-    rows = [tuple(sequence) for sequence in sequences]
-    _require_distinct(rows)
-    edges = list(dict.fromkeys(row[:end] for row in rows for end in range(1, len(row) + 1)))
-    nodes = list(dict.fromkeys(row[:end] for row in rows for end in range(1, len(row))))
+    _require_distinct(sequences)
+    nodes = list(dict.fromkeys(row[:end] for row in sequences for end in range(1, len(row))))
     state = {(): 0} | {node: index for index, node in enumerate(nodes, start=1)}
+    steps = max(map(len, sequences))
+    states = [[state[row[:end]] for end in range(len(row))] + [0] * (steps - len(row)) for row in sequences]
     ancestors = [[node[: len(other)] == other for other in nodes] for node in nodes]
-    passes = [[float(row[: len(edge)] == edge) for edge in edges] for row in rows]
     return PhraseTrie(
         token=_long([node[-1] for node in nodes]),
-        parent=_long([state[node[:-1]] for node in nodes]),
         depth=_long([len(node) for node in nodes]),
         ancestors=torch.tensor(ancestors, dtype=torch.bool).reshape(len(nodes), len(nodes)),
-        edge_state=_long([state[edge[:-1]] for edge in edges]),
-        edge_token=_long([edge[-1] for edge in edges]),
-        action_edges=torch.tensor(passes),
-        token_counts=_long([len(row) for row in rows]),
+        state=_long(states),
+        target=_long([list(row) + [-1] * (steps - len(row)) for row in sequences]),
     )
 
 
-def _require_distinct(rows: list[tuple[int, ...]]) -> None:
+def plant(continuations: Sequence[tuple[tuple[int, ...], ...]], device: torch.device) -> Forest:
+    """
+    Set the trees of many rows side by side.
+
+    :param continuations: of U rows: token sequences as :func:`build_trie` takes them
+    :param device: of the model
+    :return: the trees; views of one tree where all rows have the same continuations
+    :raises SetupError: as :func:`build_trie`
+    """
+    if len(set(continuations)) == 1:
+        trie = build_trie(continuations[0])
+        parts = {
+            field.name: getattr(trie, field.name)
+            .to(device)
+            .expand(len(continuations), *getattr(trie, field.name).shape)
+            for field in fields(trie)
+        }
+        return Forest(**parts)
+    tries = [build_trie(each) for each in continuations]
+    nodes = max(trie.n_nodes for trie in tries)
+    actions, steps = (max(trie.target.shape[axis] for trie in tries) for axis in (0, 1))
+    return Forest(
+        token=_stack([trie.token for trie in tries], (nodes,), 0, device),
+        depth=_stack([trie.depth for trie in tries], (nodes,), 1, device),
+        ancestors=_stack([trie.ancestors for trie in tries], (nodes, nodes), False, device),
+        state=_stack([trie.state for trie in tries], (actions, steps), 0, device),
+        target=_stack([trie.target for trie in tries], (actions, steps), -1, device),
+    )
+
+
+def _stack(parts: list[Tensor], shape: tuple[int, ...], filler: float, device: torch.device) -> Tensor:
+    """Pad each part at the ends to a shape and stack them."""
+    stacked = torch.full((len(parts), *shape), filler, dtype=parts[0].dtype)
+    for row, part in zip(stacked, parts, strict=True):
+        row[tuple(slice(size) for size in part.shape)] = part
+    return stacked.to(device)
+
+
+def _require_distinct(rows: Sequence[tuple[int, ...]]) -> None:
     if not rows or () in rows:
         given = f"sequence {rows.index(())} of {len(rows)} is empty" if rows else "no token sequences"
         raise SetupError(given, "at least one token for each action", "give every action a phrase with words in it")
@@ -92,5 +137,5 @@ def _require_distinct(rows: list[tuple[int, ...]]) -> None:
         first[row] = index
 
 
-def _long(values: list[int]) -> Tensor:
+def _long(values: list[int] | list[list[int]]) -> Tensor:
     return torch.tensor(values, dtype=torch.long)
