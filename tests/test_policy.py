@@ -16,6 +16,7 @@ from sb3_contrib import MaskablePPO
 from stable_baselines3 import A2C, PPO
 from stable_baselines3.common.callbacks import BaseCallback, CheckpointCallback, EvalCallback
 from stable_baselines3.common.monitor import Monitor
+from stable_baselines3.common.utils import polyak_update
 from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv
 
 from sb3_llm import LLMPolicy, MaskableLLMPolicy, TextObservation, make_env, make_vec_env
@@ -229,12 +230,21 @@ def test_memo_follows_the_weights(trained: PPO) -> None:
 
     def behind_the_counters() -> None:
         policy.lm.get_input_embeddings().weight.data.mul_(0.5)
-        policy.set_training_mode(True)
 
     def load() -> None:
         policy.load_state_dict({name: tensor * 0.9 for name, tensor in policy.state_dict().items()})
 
-    for change in (step, in_place, behind_the_counters, load):
+    def fused() -> None:
+        policy.action_log_probs(["Do: drop.\nAction:"]).square().sum().backward()
+        torch.optim.Adam(policy.lm.parameters(), fused=True).step()
+
+    def polyak() -> None:
+        twin = copy.deepcopy(policy.lm)
+        for parameter in twin.parameters():
+            parameter.data.mul_(0.9)
+        polyak_update(twin.parameters(), policy.lm.parameters(), tau=0.5)
+
+    for change in (step, in_place, behind_the_counters, load, fused, polyak):
         before = probabilities(policy)
         assert torch.equal(probabilities(policy), before)
         change()
