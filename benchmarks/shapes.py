@@ -74,10 +74,11 @@ def half_billion_lm() -> PreTrainedModel:
     return Qwen2ForCausalLM(config).to(torch.bfloat16).eval()
 
 
-def random_rows(setting: Setting) -> list[Row]:
-    """:return: prompts that share a start and go on for 30 to 60 tokens."""
+def random_rows(setting: Setting, seed: int = 0) -> list[Row]:
+    """:return: prompts that share a start, the same for every seed, and go on for 30 to 60 tokens."""
     rng = random.Random(0)
     start = tuple(rng.randrange(100, setting.vocabulary) for _ in range(setting.prefix))
+    rng = random.Random(seed)
     lengths = [rng.randrange(30, 61) for _ in range(setting.batch)]
     return [
         Row(start + tuple(rng.randrange(100, setting.vocabulary) for _ in range(length)), PHRASES[setting.phrases])

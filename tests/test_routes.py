@@ -181,7 +181,6 @@ def columns_fed(lm: PreTrainedModel) -> list[int]:
 def test_growing_prompts_go_on_from_earlier_turns(family: str) -> None:
     lm = family_lm(family)
     scorer, reference = chosen(lm), ReferenceScorer(lm)
-    scorer._turns._least = 4
     rows = [Row(ids(random.randrange(12, 20)), some_continuations()) for _ in range(4)]
     fed = columns_fed(lm)
     for turn in range(6):
@@ -191,26 +190,27 @@ def test_growing_prompts_go_on_from_earlier_turns(family: str) -> None:
             columns = sum(fed)
             for one, other in zip(mine, reference.score(rows), strict=True):
                 torch.testing.assert_close(one, other, rtol=0, atol=1e-10)
-        if turn > 1:
+        if turn:
             assert columns < sum(len(row.prompt) for row in rows) / 2
         rows = [Row(row.prompt + ids(random.randrange(1, 5)), some_continuations()) for row in rows]
         if turn == 3:
             rows[0] = Row(ids(9), some_continuations())  # an episode ended: this one starts anew
 
 
-def test_turns_are_dropped_when_they_take_too_much() -> None:
+def test_what_is_stored_is_dropped_when_it_takes_too_much() -> None:
     lm = family_lm("llama")
     scorer, reference = chosen(lm), ReferenceScorer(lm)
-    scorer._turns._least, scorer._turns._max_bytes = 4, 20_000
-    rows = some_rows(3, shared=0, least=12, most=20)
+    scorer.store.max_bytes = 40_000
+    rows, sizes = some_rows(3, shared=0, least=12, most=20), []
     for _ in range(8):
         with torch.no_grad():
             torch.testing.assert_close(
                 scorer.score(rows).log_probs, reference.score(rows).log_probs, rtol=0, atol=1e-10
             )
-        assert scorer._turns._bytes <= 20_000
-        assert len(scorer._turns._sorted) == len(scorer._turns._pasts)
+        assert scorer.store.nbytes <= 40_000
+        sizes.append(scorer.store.size)
         rows = [Row(row.prompt + ids(3), row.continuations) for row in rows]
+    assert sizes != sorted(sizes), "it started anew in between"
 
 
 def test_the_shared_start_is_computed_once_for_as_long_as_weights_stay() -> None:
@@ -220,10 +220,14 @@ def test_the_shared_start_is_computed_once_for_as_long_as_weights_stay() -> None
     nodes = max(scorer_nodes(row) for row in rows)
     with torch.no_grad():
         scorer.score(rows)
-        assert sum(fed) == 20 + 4 * (5 + nodes)
+        assert fed[0] == 20
+        assert sum(fed[1:]) <= 4 * (5 + nodes)
+        del fed[:]
+        scorer.score([Row(row.prompt[:20] + ids(5), row.continuations) for row in rows])
+        assert sum(fed) <= 4 * (5 + nodes)
         del fed[:]
         scorer.score(rows)
-        assert sum(fed) == 4 * (5 + nodes)
+        assert sum(fed) <= 4 * (1 + nodes), "the last token of each prompt, where its features are, and its nodes"
         lm.get_input_embeddings().weight.mul_(1.5)
         scorer.forget()
         torch.testing.assert_close(scorer.score(rows).log_probs, reference.score(rows).log_probs, rtol=0, atol=1e-10)

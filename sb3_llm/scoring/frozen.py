@@ -3,18 +3,19 @@
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import chain
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from sb3_llm.errors import SetupError
 from sb3_llm.scoring.buckets import PASS_COST, buckets
-from sb3_llm.scoring.layout import PLAIN, MaskForm, additive_mask, lay_out
+from sb3_llm.scoring.layout import PLAIN, Layout, MaskForm, additive_mask, branch, lay_out
 from sb3_llm.scoring.model import decoder_layers
 from sb3_llm.scoring.rows import Row
-from sb3_llm.scoring.trie import build_trie, plant
 from sb3_llm.scoring.weights import WeightsWatch
 
 
@@ -62,22 +63,20 @@ class FrozenLayers:
         for row in rows:
             if row in self._kept:
                 self._kept.move_to_end(row)
-        missing = [row for row in dict.fromkeys(rows) if row not in self._kept]
-        for group in buckets([len(row.prompt) for row in missing], PASS_COST["cpu"]) if missing else []:
-            self._compute([missing[place] for place in group])
+        missing = sorted(row for row in dict.fromkeys(rows) if row not in self._kept)
+        groups, sizes = branch(missing, [0] * len(missing), self.form.max_columns)
+        for each in buckets(sizes, PASS_COST["cpu"]) if missing else []:
+            self._compute([[missing[place] for place in groups[group]] for group in each])
         self._drop_oldest(set(rows))
 
-    def _compute(self, rows: list[Row]) -> None:
+    def _compute(self, groups: list[list[Row]]) -> None:
         """Run the lower layers on whole rows and keep what comes out."""
-        forest = plant([row.continuations for row in rows], self.lm.device)
-        layout = lay_out([row.prompt for row in rows], forest)
+        layout = lay_out(groups, [0] * len(groups), self.lm.device)
         mask = additive_mask(layout, self.form, self.lm.dtype)
         with torch.no_grad():
             hidden = self._lower(input_ids=layout.input_ids, position_ids=layout.position_ids, attention_mask=mask)
-        width = hidden.shape[1] - forest.n_nodes
-        for row, states in zip(rows, hidden, strict=True):
-            nodes = build_trie(row.continuations).n_nodes
-            self._kept[row] = states[width - len(row.prompt) : width + nodes].clone()
+        for row, places in zip(chain(*groups), layout.places, strict=True):
+            self._kept[row] = hidden.flatten(0, 1)[torch.from_numpy(places).to(hidden.device)]
             self._bytes += self._kept[row].nbytes
 
     def _lower(self, **named: Any) -> Tensor:
@@ -103,16 +102,15 @@ class FrozenLayers:
             self._bytes -= states.nbytes
 
     @contextmanager
-    def resume(self, rows: Sequence[Row], used: Sequence[int], columns: int, nodes: int) -> Iterator[None]:
+    def resume(self, rows: Sequence[Row], used: Sequence[int], layout: Layout) -> Iterator[None]:
         """
         Let the remembered hidden states stand in for the lower layers, for the length of a ``with`` block.
 
-        :param rows: G rows of :meth:`prepare`
-        :param used: (G,) tokens at the start of each that are not computed in this pass
-        :param columns: S, of the pass; tokens beyond those of a row's layout are cut at the end
-        :param nodes: n, of the pass: 0 if only a prompt's start is computed
+        :param rows: M rows of :meth:`prepare`
+        :param used: (M,) tokens at the start of each that are not computed in this pass
+        :param layout: of the pass, with a place for each of the rows, of its first tokens alone or of all
         """
-        hidden = self._gather(rows, used, columns, nodes)
+        hidden = self._gather(rows, used, layout)
         output = hidden if self._rest is None else (hidden, *(None for _ in self._rest))
         for layer in self._below:
             layer.forward = lambda *_, **__: output
@@ -122,17 +120,15 @@ class FrozenLayers:
             for layer in self._below:
                 del layer.forward  # the class's own shows again
 
-    def _gather(self, rows: Sequence[Row], used: Sequence[int], columns: int, nodes: int) -> Tensor:
-        states = [self._kept[row] for row in rows]
-        hidden = states[0].new_zeros(len(rows), columns, states[0].shape[1])
-        width = columns - nodes
-        for place, (row, done, kept) in enumerate(zip(rows, used, states, strict=True)):
-            length = len(row.prompt)
-            fresh = min(length - done, width)
-            hidden[place, width - fresh : width] = kept[done : done + fresh]
-            if nodes:
-                hidden[place, width : width + len(kept) - length] = kept[length:]
-        return hidden
+    def _gather(self, rows: Sequence[Row], used: Sequence[int], layout: Layout) -> Tensor:
+        """(G, S, H)"""
+        kept = [self._kept[row] for row in rows]
+        firsts = np.cumsum([0, *(len(each) for each in kept)])
+        source = np.zeros(layout.input_ids.numel(), dtype=np.int64)
+        for first, done, places in zip(firsts, used, layout.places, strict=False):
+            source[places] = first + done + np.arange(len(places))
+        index = torch.from_numpy(source).to(kept[0].device).reshape(layout.input_ids.shape)
+        return torch.cat(kept)[index]
 
 
 class _AtTheCut(Exception):

@@ -1,33 +1,38 @@
-"""Where everything stands in a packed row: prompts, the nodes of their trees, and the mask that keeps them apart."""
+"""Where everything stands in packed rows: prompts that share a start, their trees, and the mask between columns."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.functional import pad
 from transformers import PreTrainedConfig
 
-from sb3_llm.scoring.trie import Forest
+from sb3_llm.scoring.rows import Row, common_length
+from sb3_llm.scoring.trie import Ints, build_trie
 
 
 class Layout(NamedTuple):
     """
-    U rows of S = P + n columns, after L columns that were computed before: K = L + S columns can be seen.
+    G packed rows of S columns, after L columns that were computed before: K = L + S columns can be seen.
 
-    A row is a prompt (without what was computed before), padded on the left to P, then the n nodes of its tree. What
-    was computed before is padded on the left as well.
+    A packed row holds one prompt or several that start alike, as one tree: each token once, in depth-first order, so
+    that a column is seen by itself and what follows it up to the end of its branch. The nodes of a prompt's
+    continuations are branches as well. Rows are padded at the end; what was computed before is padded at its start.
 
-    :param input_ids: (U, S) tokens; any id stands for padding, which no other column sees
-    :param position_ids: (U, S) positions in the text, the same for nodes of one depth
-    :param seen_positions: (U, K) positions of all columns, below 0 for padding
-    :param sees: (U, S, K) bool, which column sees which under full attention
+    :param input_ids: (G, S) tokens; any id stands for padding, which no other column sees
+    :param position_ids: (G, S) positions in the text, the same for columns of one depth
+    :param seen_positions: (G, K) positions of all columns, below 0 for padding before
+    :param sees: (G, S, K) bool, which column sees which under full attention
+    :param places: of each prompt, in order: the columns of those of its tokens that were not computed before, then of
+        its nodes, counted through all G * S
     """
 
     input_ids: Tensor
     position_ids: Tensor
     seen_positions: Tensor
     sees: Tensor
+    places: list[Ints]
 
 
 class MaskForm(NamedTuple):
@@ -49,46 +54,111 @@ class MaskForm(NamedTuple):
 PLAIN = MaskForm()  # full attention in every layer
 
 
-def lay_out(prompts: Sequence[Sequence[int]], forest: Forest, past: Sequence[int] | None = None) -> Layout:
+class _Packed(NamedTuple):
+    """One packed row: (S,) tokens, positions and last columns of branches, and the places of its prompts."""
+
+    token: Ints
+    position: Ints
+    last: Ints
+    places: list[Ints]
+
+
+def lay_out(groups: Sequence[Sequence[Row]], past: Sequence[int], device: torch.device) -> Layout:
     """
     Place prompts and trees for one forward pass.
 
-    Positions are explicit: learned positions (GPT-2) would count the padding, and transformers takes falling positions
+    Positions are explicit: learned positions (GPT-2) would count columns, and transformers takes falling positions
     without a mask for packed sequences. A padding column sees itself, since a row that sees nothing gives NaN.
 
-    :param prompts: U prompts as token ids, without the tokens computed before; none empty
-    :param forest: their trees
-    :param past: (U,) how many tokens of each prompt were computed before, in the last of L = max(past) columns
-    :return: the layout, on the device of the forest
+    :param groups: what each of G packed rows holds, in the order of :func:`sorted`
+    :param past: (G,) how many tokens that the prompts of a packed row start with were computed before
+    :param device: of the model
+    :return: the layout
     """
-    device = forest.token.device
-    width, before = max(map(len, prompts)), max(past or [0])
-    lengths = torch.tensor([len(prompt) for prompt in prompts], device=device)[:, None]  # (U, 1)
-    done = torch.tensor(past or [0] * len(prompts), device=device)[:, None]  # (U, 1)
-    ids = torch.tensor([[0] * (width - len(prompt)) + list(prompt) for prompt in prompts], device=device)  # (U, P)
-
-    columns = torch.arange(before + width, device=device)
-    earlier = columns[:before] - (before - done)  # (U, L) below 0 in the padding
-    inside = columns[:width] - (width - lengths)  # (U, P) below 0 in the padding
-    nodes = done + lengths - 1 + forest.depth  # (U, n)
-    positions = torch.cat([(done + inside).where(inside >= 0, -1), nodes], dim=1)  # (U, S)
-    seen_positions = torch.cat([earlier.clamp(min=-1), positions], dim=1)  # (U, K)
-    real = (seen_positions >= 0)[:, None]  # (U, 1, K)
-    sees = (_sees(width, before, forest) & real) | _itself(width + forest.n_nodes, before, device)
-    return Layout(torch.cat([ids, forest.token], dim=1), positions.clamp(min=0), seen_positions, sees)
-
-
-def _sees(width: int, before: int, forest: Forest) -> Tensor:
-    """(1 or U, S, K): a prompt column sees what stands before it; a node the whole prompt and the nodes above it."""
-    nodes, device = forest.n_nodes, forest.token.device
-    prompt = torch.ones(width, before + width, dtype=torch.bool, device=device).tril(diagonal=before)
-    above = torch.ones(forest.token.shape[0], nodes, before + width, dtype=torch.bool, device=device)
-    trees = torch.cat([above, forest.ancestors], dim=2)  # (U, n, K)
-    return torch.cat([pad(prompt, (0, nodes), value=False).expand(len(trees), -1, -1), trees], dim=1)
+    packed = [_pack(rows, used) for rows, used in zip(groups, past, strict=True)]
+    width, before = max(len(row.token) for row in packed), max(past)
+    token, position, last = (np.zeros((len(packed), width), dtype=np.int64) for _ in range(3))
+    last += np.arange(width)
+    for place, row in enumerate(packed):
+        size = len(row.token)
+        token[place, :size], position[place, :size], last[place, :size] = row.token, row.position, row.last
+    columns = torch.arange(width, device=device)
+    ids, positions, ends = torch.from_numpy(np.stack([token, position, last])).to(device)  # (G, S) each
+    earlier = torch.arange(before, device=device) - before + torch.tensor(past, device=device)[:, None]  # (G, L)
+    within = (columns[:, None] >= columns) & (columns[:, None] <= ends[:, None])  # (G, S, S)
+    sees = torch.cat([(earlier >= 0)[:, None].expand(-1, width, -1), within], dim=2)
+    places = [each + place * width for place, row in enumerate(packed) for each in row.places]
+    return Layout(ids, positions, torch.cat([earlier, positions], dim=1), sees, places)
 
 
-def _itself(size: int, before: int, device: torch.device) -> Tensor:
-    return pad(torch.eye(size, dtype=torch.bool, device=device), (before, 0), value=False)  # (S, K)
+ROW_COLUMNS = 256  # of a packed row, or twice those of one prompt: in longer ones attention outweighs what is saved
+LEAST_SHARED = 8  # tokens that a prompt must share with the one before it, beyond what was computed before
+
+
+def branch(rows: Sequence[Row], past: Sequence[int], most: int | None = None) -> tuple[list[list[int]], list[int]]:
+    """
+    Put rows that start alike together.
+
+    :param rows: U rows, in the order of :func:`sorted`
+    :param past: (U,) how many of each prompt's first tokens were computed before
+    :param most: columns that a packed row may have, those computed before included
+    :return: G groups as indices of rows, and the columns that each takes; the tokens that were computed before for the
+        first of a group are shared by all in it
+    """
+    groups: list[list[int]] = []
+    sizes: list[int] = []
+    for place, row in enumerate(rows):
+        own = row.n_columns - past[place]
+        if groups:
+            used = past[groups[-1][0]]
+            shared = common_length(rows[place - 1].prompt, row.prompt)
+            added = row.n_columns - shared
+            limit = max(ROW_COLUMNS, 2 * own) if most is None else most
+            if shared >= used and own - added >= LEAST_SHARED and used + sizes[-1] + added <= limit:
+                groups[-1].append(place)
+                sizes[-1] += added
+                continue
+        groups.append([place])
+        sizes.append(own)
+    return groups, sizes
+
+
+def _pack(rows: Sequence[Row], used: int) -> _Packed:
+    token: list[int] = []
+    position: list[Ints] = []
+    places: list[Ints] = []
+    branches: list[_Branch] = []
+    for place, row in enumerate(rows):
+        trie, length = build_trie(row.continuations), len(row.prompt) - used
+        known = max(common_length(rows[place - 1].prompt, row.prompt) - used, 0) if place else 0
+        fresh = np.arange(len(token), len(token) + length - known + trie.n_nodes)
+        places.append(np.concatenate([places[-1][:known], fresh]) if known else fresh)
+        token += [*row.prompt[used + known :], *trie.token.tolist()]
+        position += [used + np.arange(known, length), used + length - 1 + trie.depth]
+        branches.append(_Branch(known, length, len(token) - trie.n_nodes, trie.last))
+    return _Packed(np.array(token), np.concatenate(position), _ends(branches, places), places)
+
+
+class _Branch(NamedTuple):
+    """One prompt in a packed row, tokens computed before left out."""
+
+    known: int  # tokens that the prompt before it has placed
+    length: int
+    stop: int  # column behind its tokens, where its nodes begin
+    last: Ints  # of its nodes, as in the tree
+
+
+def _ends(branches: list[_Branch], places: list[Ints]) -> Ints:
+    """(S,) the last column of the branch that each column starts, found from the last prompt to the first."""
+    last = np.zeros(branches[-1].stop + len(branches[-1].last), dtype=np.int64)
+    ends = np.zeros(max(branch.length for branch in branches), dtype=np.int64)  # by depth, along the present prompt
+    follows = 0  # tokens that the next prompt goes on from
+    for branch, mine in zip(reversed(branches), reversed(places), strict=True):
+        ends[follows : branch.length] = branch.stop + len(branch.last) - 1
+        last[mine[branch.known : branch.length]] = ends[branch.known : branch.length]
+        last[branch.stop : branch.stop + len(branch.last)] = branch.stop + branch.last
+        follows = branch.known
+    return last
 
 
 def additive_mask(layout: Layout, form: MaskForm, dtype: torch.dtype) -> Tensor | dict[str, Tensor]:
@@ -99,10 +169,10 @@ def additive_mask(layout: Layout, form: MaskForm, dtype: torch.dtype) -> Tensor 
     without an error. A window is counted in positions, as nodes of one depth share one; the model itself would count
     columns.
 
-    :param layout: U rows of S columns that see K
+    :param layout: G packed rows of S columns that see K
     :param form: of the architecture
     :param dtype: of the model
-    :return: (U, 1, S, K), or one such mask for each kind of layer
+    :return: (G, 1, S, K), or one such mask for each kind of layer
     """
     if not form.kinds:
         return _additive(_near(layout, form.window, form.chunk), dtype)

@@ -12,15 +12,17 @@ from sb3_llm.errors import SetupError
 
 
 @contextmanager
-def head_input(lm: PreTrainedModel) -> Iterator[list[Tensor]]:
+def head_input(lm: PreTrainedModel, at: Tensor | None = None) -> Iterator[list[Tensor]]:
     """
-    Watch the hidden states that enter the output head, for the length of a ``with`` block.
+    Watch the hidden states that enter the output head, for the length of a ``with`` block, or let only some enter.
 
     They are the last hidden states after the final norm for every architecture, at no cost: ``output_hidden_states``
-    would keep those of all layers.
+    would keep those of all layers. The head is a large part of a small model, and ``logits_to_keep``, where a model has
+    it, takes the same columns of every row only.
 
     :param lm: causal language model
-    :return: list that each forward pass appends to: (B, K, H), K the positions the head was applied to
+    :param at: (N,) columns that enter, counted through all rows of a pass, as one row of N; all if ``None``
+    :return: list that each forward pass appends to: (B, K, H), K the positions the head was applied to; (1, N, H)
     :raises SetupError: if the model shows no output head, or never calls it
     """
     head = lm.get_output_embeddings()
@@ -28,7 +30,13 @@ def head_input(lm: PreTrainedModel) -> Iterator[list[Tensor]]:
         given = f"{type(lm).__name__} shows no output head"
         raise SetupError(given, "get_output_embeddings() to return a module", "choose another language model")
     seen: list[Tensor] = []
-    handle = head.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
+
+    def watch(module: nn.Module, inputs: tuple[Tensor]) -> Tensor:
+        hidden = inputs[0] if at is None else inputs[0].flatten(0, 1).index_select(0, at)[None]
+        seen.append(hidden)
+        return hidden
+
+    handle = head.register_forward_pre_hook(watch)
     try:
         yield seen
     finally:

@@ -1,31 +1,36 @@
-"""The fast route: a whole batch in one forward pass, each row a prompt followed by the tree of its continuations."""
+"""The fast route: a whole batch in one forward pass, prompts that start alike and their continuations as one tree."""
 
 from collections.abc import Sequence
-from contextlib import nullcontext
+from itertools import chain
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 from transformers import PreTrainedModel
 from transformers.cache_utils import DynamicCache
 
 from sb3_llm.scoring.buckets import PASS_COST, buckets
 from sb3_llm.scoring.frozen import FrozenLayers
-from sb3_llm.scoring.layout import PLAIN, Layout, MaskForm, additive_mask, lay_out
-from sb3_llm.scoring.model import drops_caches, head_input, keywords, widen
-from sb3_llm.scoring.past import Past, Turns, caches, common_length, layers_of, shared_length
-from sb3_llm.scoring.rows import Row, Scorer, Scores
-from sb3_llm.scoring.trie import Forest, plant
+from sb3_llm.scoring.layout import PLAIN, Layout, MaskForm, additive_mask, branch, lay_out
+from sb3_llm.scoring.model import drops_caches, head_input, widen
+from sb3_llm.scoring.past import Layers, Store, cache_of, layers_of
+from sb3_llm.scoring.rows import Row, Scorer, Scores, shared_length
+from sb3_llm.scoring.trie import Ints, build_trie, reads
+
+NOTHING: Ints = np.zeros(0, dtype=np.int64)
 
 
 class PackedScorer:
     """
     Score a batch for less than the price of one forward pass over its prompts.
 
-    Continuations share their prompt and their common first tokens; the tokens that all prompts start with are computed
-    once, for a batch with gradients, for as long as the weights stay without; rows of like length go together. Equal to
-    :class:`~sb3_llm.scoring.reference.ReferenceScorer` wherever a model takes explicit masks and positions, which
-    :func:`~sb3_llm.scoring.probe.choose_scorer` verifies.
+    Every token is computed once: continuations share their prompt and their common first tokens; prompts that start
+    alike stand in one row as a tree; what all prompts start with is computed in front of a batch; and without
+    gradients, prompts go on from those scored before, for as long as the weights stay. Rows of like length go together.
+    Equal to :class:`~sb3_llm.scoring.reference.ReferenceScorer` wherever a model takes explicit masks and positions,
+    which :func:`~sb3_llm.scoring.probe.choose_scorer` verifies.
 
     :param lm: causal language model
     :param form: how it wants its attention mask
@@ -49,14 +54,11 @@ class PackedScorer:
         self.frozen = frozen
         self._beyond = beyond
         self.pass_cost = pass_cost
-        self._keeps_logits = "logits_to_keep" in keywords(lm)
-        self._turns = Turns()
-        self.forget()
+        self.store = Store()
 
     def forget(self) -> None:
         """Drop keys and values: the weights have changed."""
-        self._prefix: Past | None = None
-        self._turns.clear()
+        self.store.clear()
 
     def score(self, rows: Sequence[Row]) -> Scores:
         """
@@ -65,17 +67,21 @@ class PackedScorer:
         :param rows: U rows
         :return: scores (U, A) and value features (U, H)
         """
-        forest = plant([row.continuations for row in rows], self.lm.device)
-        if self._beyond and max(len(row.prompt) for row in rows) + forest.n_nodes > (self.form.max_columns or 0):
+        if self._beyond and max(row.n_columns for row in rows) > (self.form.max_columns or 0):
             return self._beyond.score(rows)
         if self.frozen:
             self.frozen.prepare(rows)
-        pasts = self._pasts(rows)
-        lengths = [len(row.prompt) - used for row, (_, used) in zip(rows, pasts, strict=True)]
-        groups = buckets(lengths, self._cost)
-        parts = [self._score_group(group, rows, pasts, forest) for group in groups]
-        order = torch.tensor([index for group in groups for index in group], device=self.lm.device).argsort()
-        return Scores(*(torch.cat(each)[order] for each in zip(*parts, strict=True)))
+        order = sorted(range(len(rows)), key=rows.__getitem__)
+        ordered = [rows[place] for place in order]
+        layers, starts = self._starts(ordered)
+        groups, sizes = branch(ordered, [len(start) for start in starts], self.form.max_columns)
+        passes = [[groups[place] for place in each] for each in buckets(sizes, self._cost)]
+        parts = [self._score(each, ordered, layers, starts) for each in passes]
+        width = max(log_probs.shape[1] for log_probs, _ in parts)
+        log_probs = torch.cat([pad(part, (0, width - part.shape[1])) for part, _ in parts])
+        places = [order[place] for place in chain(*chain(*passes))]
+        back = torch.from_numpy(np.argsort(places)).to(log_probs.device)
+        return Scores(log_probs[back], torch.cat([features for _, features in parts])[back])
 
     @property
     def _cost(self) -> int:
@@ -83,89 +89,76 @@ class PackedScorer:
 
     # -- what was computed before --------------------------------------------------------------------------------------
 
-    def _pasts(self, rows: Sequence[Row]) -> list[tuple[Past | None, int]]:
-        """Say for each prompt what of it need not be computed."""
-        past, used = self._shared(rows)
-        if self._may_keep_turns:
-            turns = self._turns.find([row.prompt for row in rows], used)
-            if turns is not None:
-                return list(turns)
-        return [(past, used)] * len(rows)
-
-    def _shared(self, rows: Sequence[Row]) -> tuple[Past | None, int]:
-        """Compute the start that all prompts share, or take it from the last time, if that pays."""
+    def _starts(self, rows: list[Row]) -> tuple[Layers, list[Ints]]:
+        """Say what was computed before: keys and values, and where in them each prompt's first tokens stand."""
         shared = shared_length([row.prompt for row in rows])
+        nothing: tuple[Layers, list[Ints]] = [], [NOTHING] * len(rows)
+        if drops_caches(self.lm):
+            return nothing
         if torch.is_grad_enabled():
-            pays = shared * (len(rows) - 1) > self._cost and not drops_caches(self.lm)
-            return (self._compute(rows[0], shared), shared) if pays else (None, 0)
-        known = min(common_length(self._prefix.tokens, rows[0].prompt), shared) if self._prefix else 0
-        if (shared - known) * (len(rows) - 1) > self._cost:
-            self._prefix, known = self._compute(rows[0], shared), shared
-        return self._prefix, known
+            if shared * (len(rows) - 1) <= self._cost:
+                return nothing
+            cache, _ = self._compute(rows[0], shared)
+            return layers_of(cache), [np.arange(shared)] * len(rows)
+        if not self._stores:
+            return nothing
+        self.store.trim()
+        found = [self.store.find(row.prompt) for row in rows]
+        if sum(max(shared - len(start), 0) for start in found) - shared > self._cost:
+            cache, layout = self._compute(rows[0], shared)
+            self.store.keep([rows[0].prompt[:shared]], [NOTHING], layout.places, cache, shared)
+            found = [self.store.find(row.prompt) for row in rows]
+        return self.store.layers, found
 
-    def _compute(self, row: Row, length: int) -> Past:
+    @property
+    def _stores(self) -> bool:
+        # Where a form allows so many columns only, rows of different starts could take more of them together.
+        return not torch.is_grad_enabled() and self.form.max_columns is None and not drops_caches(self.lm)
+
+    def _compute(self, row: Row, length: int) -> tuple[DynamicCache, Layout]:
         """Compute keys and values of a prompt's first tokens."""
-        start, cache = row.prompt[:length], DynamicCache()
-        layout = lay_out([start], plant([((0,),)], self.lm.device))  # a continuation of one token adds no node
-        self._forward([row], [0], layout, cache, 0)
-        return Past(start, layers_of(cache, 0, slice(None)))
+        cache = DynamicCache()
+        start = Row(row.prompt[:length], ((0,),))  # a continuation of one token adds no node
+        layout = lay_out([[start]], [0], self.lm.device)
+        self._forward([row], [0], layout, layout.places, cache)
+        return cache, layout
 
     # -- one forward pass ----------------------------------------------------------------------------------------------
 
-    def _score_group(
-        self, group: list[int], rows: Sequence[Row], pasts: list[tuple[Past | None, int]], forest: Forest
+    def _score(
+        self, groups: list[list[int]], rows: list[Row], layers: Layers, starts: list[Ints]
     ) -> tuple[Tensor, Tensor]:
-        """Return scores (G, A) and features (G, H) of G of the rows."""
-        index = torch.tensor(group, device=self.lm.device)
-        forest = Forest(**{name: part[index] for name, part in vars(forest).items()})
-        mine, used = [rows[place] for place in group], [pasts[place][1] for place in group]
-        layout = lay_out([row.prompt[done:] for row, done in zip(mine, used, strict=True)], forest, used)
-        cache = self._cache([pasts[place][0] for place in group], used)
-        logits, features = self._forward(mine, used, layout, cache, forest.n_nodes)
-        if cache is not None and self._keeps_turns:
-            self._keep_turns(mine, used, cache, forest.n_nodes)
-        return _sums(logits, forest), widen(features)
-
-    def _cache(self, pasts: list[Past | None], used: list[int]) -> DynamicCache | None:
-        known = [past for past in pasts if past is not None]
-        if max(used) > 0:
-            return caches(known, used)
-        return DynamicCache() if self._keeps_turns else None
+        """Return scores (M, A) and features (M, H) of the M rows in some groups, in their order."""
+        mine = [rows[place] for place in chain(*groups)]
+        heads = [starts[group[0]] for group in groups]
+        before = [head for head, group in zip(heads, groups, strict=True) for _ in group]
+        layout = lay_out([[rows[place] for place in group] for group in groups], list(map(len, heads)), self.lm.device)
+        cache = cache_of(layers, heads, self.lm.device) if any(map(len, heads)) or self._stores else None
+        tries = [build_trie(row.continuations) for row in mine]
+        states = [places[-trie.n_nodes - 1 :] for places, trie in zip(layout.places, tries, strict=True)]
+        logits, hidden = self._forward(mine, list(map(len, before)), layout, states, cache)
+        if cache is not None and self._stores:
+            tokens = [
+                places[: len(row.prompt) - len(start)]
+                for row, places, start in zip(mine, layout.places, before, strict=True)
+            ]
+            self.store.keep([row.prompt for row in mine], before, tokens, cache, layout.input_ids.shape[1])
+        state, target = (torch.from_numpy(each).to(logits.device) for each in reads(tries))  # (M, A, K)
+        picked = widen(logits).log_softmax(dim=-1)[state, target.clamp(min=0)]
+        return picked.masked_fill(target < 0, 0.0).sum(dim=-1), widen(hidden)[state[:, 0, 0]]
 
     def _forward(
-        self, rows: list[Row], used: list[int], layout: Layout, cache: DynamicCache | None, nodes: int
+        self, rows: list[Row], used: list[int], layout: Layout, states: list[Ints], cache: DynamicCache | None
     ) -> tuple[Tensor, Tensor]:
-        """Run the model once: (G, n + 1, V) what it says at the last prompt token and at every node, and (G, H)."""
-        named: dict[str, Any] = {"logits_to_keep": nodes + 1} if self._keeps_logits else {}
-        if cache is not None:
-            named["past_key_values"] = cache
+        """Run the model once: (N, V) what it says at N states, and (N, H)."""
+        named: dict[str, Any] = {} if cache is None else {"past_key_values": cache}
         named["attention_mask"] = additive_mask(layout, self.form, self.lm.dtype)
         named |= {"input_ids": layout.input_ids, "position_ids": layout.position_ids, "use_cache": cache is not None}
-        skip = self.frozen.resume(rows, used, layout.input_ids.shape[1], nodes) if self.frozen else nullcontext()
-        with head_input(self.lm) as hidden, skip:
-            logits = self.lm(**named).logits
-        return logits[:, -nodes - 1 :], hidden[-1][:, -nodes - 1]  # slices matter where a model kept every column
-
-    # -- turns of a history --------------------------------------------------------------------------------------------
-
-    @property
-    def _may_keep_turns(self) -> bool:
-        return not torch.is_grad_enabled() and self.frozen is None and self.form.max_columns is None
-
-    @property
-    def _keeps_turns(self) -> bool:
-        return self._turns.wanted and self._may_keep_turns
-
-    def _keep_turns(self, rows: list[Row], used: list[int], cache: DynamicCache, nodes: int) -> None:
-        before, end = max(used), -nodes or None
-        for place, (row, done) in enumerate(zip(rows, used, strict=True)):
-            fresh = len(row.prompt) - done
-            columns = slice(before - done, before), slice(-nodes - fresh, end)
-            self._turns.keep(Past(row.prompt, layers_of(cache, place, *columns)))
-
-
-def _sums(logits: Tensor, forest: Forest) -> Tensor:
-    """Add up the log-probabilities along each continuation: (G, A)."""
-    log_probs = widen(logits).log_softmax(dim=-1)  # (G, n + 1, V)
-    reads = torch.arange(len(logits), device=logits.device)[:, None, None], forest.state, forest.target.clamp(min=0)
-    return log_probs[reads].masked_fill(forest.target < 0, 0.0).sum(dim=-1)
+        reads_at = torch.from_numpy(np.concatenate(states)).to(self.lm.device)
+        with head_input(self.lm, reads_at) as hidden:
+            if self.frozen is None:
+                logits = self.lm(**named).logits
+            else:
+                with self.frozen.resume(rows, used, layout):
+                    logits = self.lm(**named).logits
+        return logits[0], hidden[-1][0]

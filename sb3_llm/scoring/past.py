@@ -1,157 +1,165 @@
-"""Keys and values computed before: of a prefix that all prompts share, or of the earlier turns of a history."""
+"""Keys and values computed before: of a start that all prompts share, or of all prompts since the weights changed."""
 
 from bisect import bisect, insort
 from collections.abc import Sequence
-from itertools import takewhile
-from typing import Any, NamedTuple
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from transformers.cache_utils import DynamicCache, DynamicLayer
 
-#: Keys and values (1, heads, T, D) of each layer that has computed any.
-Layers = tuple[tuple[Tensor, Tensor] | None, ...]
+from sb3_llm.scoring.rows import common_length
+from sb3_llm.scoring.trie import Ints
+
+#: Keys and values (heads, T, D) of each layer, None of one that has computed none (a frozen one, say).
+Layers = list[tuple[Tensor, Tensor] | None]
+Ids = tuple[int, ...]
 
 
-class Past(NamedTuple):
+def layers_of(cache: DynamicCache) -> Layers:
     """
-    Token ids from a prompt's start, and the keys and values a model made of them.
-
-    :param tokens: T token ids
-    :param layers: (1, heads, T, D) keys and values of each layer
+    :param cache: after a forward pass over one row
+    :return: its keys and values
     """
-
-    tokens: tuple[int, ...]
-    layers: Layers
-
-    @property
-    def nbytes(self) -> int:
-        """Memory of keys and values."""
-        return sum(part.nbytes for pair in self.layers if pair for part in pair)
+    return [(layer.keys[0], layer.values[0]) if layer.is_initialized else None for layer in _layers(cache)]
 
 
-def common_length(first: Sequence[int], second: Sequence[int]) -> int:
-    """:return: how many ids two rows share from their start."""
-    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(first, second, strict=False)))
+def _layers(cache: DynamicCache) -> list[Any]:
+    return cache.layers  # its types allow for layers without keys, which a bare cache has none of
 
 
-def shared_length(rows: Sequence[tuple[int, ...]]) -> int:
-    """:return: how many ids all rows share from their start, at least one fewer than the shortest has."""
-    # What the least and the greatest share, all between them share.
-    return min(common_length(min(rows), max(rows)), min(map(len, rows)) - 1)
-
-
-def caches(pasts: Sequence[Past], lengths: Sequence[int]) -> DynamicCache:
+def cache_of(layers: Layers, starts: Sequence[Ints], device: torch.device) -> DynamicCache:
     """
-    Put keys and values of several rows side by side, ready for one forward pass.
+    Put keys and values in front of one forward pass.
 
     The cache has plain layers only: those of a model's own cache drop what lies outside a window, and a layout's masks
     say what is seen. It is made afresh for each pass, because a pass appends to it, even with ``use_cache=False``
     (transformers #37078).
 
-    :param pasts: one for each of U rows
-    :param lengths: (U,) how many tokens of each are used
-    :return: a cache of L = max(lengths) columns, padded on the left; a view where all rows share one past
+    :param layers: keys and values of T tokens
+    :param starts: which of the tokens each of G rows starts with
+    :param device: of the model
+    :return: a cache of L columns, padded at the start; a view where all rows start with the same array of tokens
     """
-    cache = DynamicCache()
-    alone = len({id(past) for past in pasts}) == 1 and len(set(lengths)) == 1
-    for index, pair in enumerate(pasts[0].layers):
+    cache, width = DynamicCache(), max(map(len, starts))
+    distinct = starts[:1] if len(set(map(id, starts))) == 1 else starts
+    columns = np.stack([np.pad(start, (width - len(start), 0)) for start in distinct])
+    places = torch.from_numpy(columns).to(device)
+    for pair in layers if width else []:
         layer = DynamicLayer()
-        if pair is not None and max(lengths):
-            parts = [_rows(pasts, lengths, index, side) if not alone else _view(pair[side], lengths) for side in (0, 1)]
+        if pair is not None:
+            parts = [_columns(part, places).expand(len(starts), -1, -1, -1) for part in pair]
             layer.lazy_initialization(*parts)
             layer.keys, layer.values = parts
         cache.layers.append(layer)
     return cache
 
 
-def _view(part: Tensor, lengths: Sequence[int]) -> Tensor:
-    return part[:, :, : lengths[0]].expand(len(lengths), -1, -1, -1)
+def _columns(part: Tensor, places: Tensor) -> Tensor:
+    """(G, heads, L, D) from (heads, T, D)."""
+    return part.index_select(1, places.flatten()).unflatten(1, places.shape).transpose(0, 1)
 
 
-def _rows(pasts: Sequence[Past], lengths: Sequence[int], layer: int, side: int) -> Tensor:
-    parts = [past.layers[layer][side] for past in pasts]  # type: ignore[index]
-    width, (_, heads, _, size) = max(lengths), parts[0].shape
-    rows = parts[0].new_zeros(len(parts), heads, width, size)
-    for row, part, length in zip(rows, parts, lengths, strict=True):
-        row[:, width - length :] = part[0, :, :length]
-    return rows
-
-
-def layers_of(cache: DynamicCache, row: int, *columns: slice) -> Layers:
+class Store:
     """
-    Take one row's keys and values out of a cache.
+    Keys and values of every prompt scored since the weights changed, each shared start held once.
 
-    :param cache: after a forward pass
-    :param row: index in the batch
-    :param columns: which columns, in order
-    :return: of each layer, (1, heads, T, D)
+    A prompt goes on from the one it shares most tokens with: its own earlier turns, or the same view under another last
+    action. As in SGLang's radix attention (arXiv 2312.07104), with pages of one token; for scoring without gradients.
+
+    :param max_bytes: of keys and values; when it is reached, all are dropped before the next prompts
     """
 
-    def cut(part: Tensor) -> Tensor:
-        return torch.cat([part[row : row + 1, :, each] for each in columns], dim=2)
-
-    layers: list[Any] = cache.layers  # its types allow for layers without keys, which a bare cache has none of
-    return tuple((cut(layer.keys), cut(layer.values)) if layer.is_initialized else None for layer in layers)
-
-
-class Turns:
-    """
-    Pasts of whole prompts lately scored, from which longer ones can go on: texts that grow turn by turn.
-
-    Only for scoring without gradients, and only as long as the weights stay the same. Pasts are kept from the moment
-    prompts are seen to grow, since to keep them costs time and memory where each prompt is new.
-
-    :param max_bytes: of keys and values; beyond it the oldest are dropped
-    :param least: tokens a row must save on average for a past to be worth its copying
-    """
-
-    def __init__(self, max_bytes: int = 256 * 2**20, least: int = 64) -> None:
-        self._max_bytes, self._least = max_bytes, least
-        self.wanted = False
+    def __init__(self, max_bytes: int = 512 * 2**20) -> None:
+        self.max_bytes = max_bytes
         self.clear()
 
     def clear(self) -> None:
-        """Forget everything but that prompts grow."""
-        self._pasts: dict[tuple[int, ...], Past] = {}  # oldest first
-        self._sorted: list[tuple[int, ...]] = []
-        self._seen: list[tuple[int, ...]] = []
-        self._bytes = 0
+        """Forget everything."""
+        self.layers: Layers = []  # of as many tokens as there is room for
+        self.size = 0  # tokens held
+        self._full = False
+        self._places: dict[Ids, Ints] = {}  # prompt -> (T,) where its tokens are held
+        self._sorted: list[Ids] = []
 
-    def find(self, prompts: Sequence[tuple[int, ...]], already: int) -> list[tuple[Past, int]] | None:
+    def trim(self) -> None:
+        """Start anew if there was no room for the last prompts."""
+        if self._full:
+            self.clear()
+
+    @property
+    def nbytes(self) -> int:
+        """Memory of keys and values, room for more included."""
+        return sum(part.nbytes for pair in self.layers if pair for part in pair)
+
+    def find(self, prompt: Ids) -> Ints:
         """
-        Find for each prompt the past that it goes on from, and take note whether prompts grow.
-
-        :param prompts: U prompts
-        :param already: tokens that a shared prefix saves each of them
-        :return: pasts and how many of their tokens are used (leaving one at least to compute), or ``None`` if they
-            would save too little
+        :param prompt: token ids
+        :return: where its first tokens are held, as many as are; one at least is left to compute
         """
-        if not self.wanted:
-            saved = [_neighbour(self._seen, prompt)[1] - already for prompt in prompts]
-            self.wanted = sum(saved) >= self._least * len(prompts)
-            self._seen = sorted(prompts)
-            return None
-        found = [_neighbour(self._sorted, prompt) for prompt in prompts]
-        if not self._sorted or sum(length - already for _, length in found) < self._least * len(prompts):
-            return None
-        return [(self._pasts[tokens], length) for tokens, length in found]
+        # The one it shares most with stands right before or after its place.
+        place = bisect(self._sorted, prompt)
+        near = self._sorted[max(place - 1, 0) : place + 1]
+        length, best = max(((common_length(each, prompt), each) for each in near), default=(0, ()))
+        return self._places[best][: min(length, len(prompt) - 1)] if length else np.zeros(0, dtype=np.int64)
 
-    def keep(self, past: Past) -> None:
-        """:param past: of a whole prompt just scored."""
-        if past.tokens in self._pasts:
+    def keep(
+        self, prompts: Sequence[Ids], before: Sequence[Ints], columns: Sequence[Ints], cache: DynamicCache, width: int
+    ) -> None:
+        """
+        Take over what a forward pass has computed, if there is room.
+
+        :param prompts: just scored
+        :param before: of each, where the tokens are held that it started with
+        :param columns: of each, the columns of its other tokens, counted through all rows of the pass
+        :param cache: after the pass
+        :param width: S, columns of the pass
+        """
+        fresh = np.unique(np.concatenate(columns))
+        if not self._make_room(len(fresh), cache):
             return
-        self._pasts[past.tokens] = past
-        insort(self._sorted, past.tokens)
-        self._bytes += past.nbytes
-        while self._bytes > self._max_bytes:
-            oldest = self._pasts.pop(next(iter(self._pasts)))
-            self._sorted.remove(oldest.tokens)
-            self._bytes -= oldest.nbytes
+        held = self.size + np.arange(len(fresh))
+        self._copy(cache, fresh, width, held)
+        self.size += len(fresh)
+        for prompt, start, mine in zip(prompts, before, columns, strict=True):
+            if prompt not in self._places:
+                self._places[prompt] = np.concatenate([start, held[np.searchsorted(fresh, mine)]])
+                insort(self._sorted, prompt)
+
+    def _make_room(self, tokens: int, cache: DynamicCache) -> bool:
+        """Grow twofold up to the bound; beyond it, have all dropped before the next prompts."""
+        room, needed = max((pair[0].shape[1] for pair in self.layers if pair), default=0), self.size + tokens
+        if needed <= room:
+            return True
+        shown = [(layer.keys[0], layer.values[0]) if layer.is_initialized else None for layer in _layers(cache)]
+        most = self.max_bytes // sum(part[:, :1].nbytes for pair in shown if pair for part in pair)
+        self._full = needed > most
+        if self._full:
+            return False
+        room = min(max(needed, 2 * room), most)
+        with torch.inference_mode(False):  # what is made in that mode could not be written to outside of it
+            self.layers = [
+                pair and (_longer(pair[0], mine and mine[0], room), _longer(pair[1], mine and mine[1], room))
+                for pair, mine in zip(shown, self.layers or [None] * len(shown), strict=True)
+            ]
+        return True
+
+    def _copy(self, cache: DynamicCache, fresh: Ints, width: int, held: Ints) -> None:
+        for layer, mine in zip(_layers(cache), self.layers, strict=True):
+            if mine is None:
+                continue
+            device = layer.keys.device
+            rows, columns = torch.from_numpy(fresh // width).to(device), torch.from_numpy(fresh % width).to(device)
+            place = torch.from_numpy(held).to(device)
+            before = layer.keys.shape[2] - width
+            for part, store in zip((layer.keys, layer.values), mine, strict=True):
+                store[:, place] = part[rows, :, before + columns].transpose(0, 1)  # (heads, n, D)
 
 
-def _neighbour(rows: list[tuple[int, ...]], prompt: tuple[int, ...]) -> tuple[tuple[int, ...], int]:
-    """Find the row of a sorted list that shares most with a prompt: it stands right before or after its place."""
-    place = bisect(rows, prompt)
-    near = [(row, min(common_length(row, prompt), len(prompt) - 1)) for row in rows[max(place - 1, 0) : place + 1]]
-    return max(near, key=lambda pair: pair[1], default=((), 0))
+def _longer(like: Tensor, part: Tensor | None, room: int) -> Tensor:
+    """(heads, room, D), starting with what is held already."""
+    longer = like.new_empty(like.shape[0], room, like.shape[2])
+    if part is not None:
+        longer[:, : part.shape[1]] = part
+    return longer

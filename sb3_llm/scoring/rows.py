@@ -5,6 +5,8 @@ from typing import NamedTuple, Protocol
 
 from torch import Tensor
 
+from sb3_llm.scoring.trie import build_trie
+
 
 class Row(NamedTuple):
     """
@@ -17,6 +19,11 @@ class Row(NamedTuple):
 
     prompt: tuple[int, ...]
     continuations: tuple[tuple[int, ...], ...]
+
+    @property
+    def n_columns(self) -> int:
+        """Tokens that a model reads to score it in one row."""
+        return len(self.prompt) + build_trie(self.continuations).n_nodes
 
 
 class Scores(NamedTuple):
@@ -53,3 +60,17 @@ class Scorer(Protocol):
     def forget(self) -> None:
         """Drop whatever depends on the weights: they have changed."""
         ...
+
+
+def common_length(first: Sequence[int], second: Sequence[int]) -> int:
+    """:return: how many ids two rows share from their start."""
+    for place, (one, other) in enumerate(zip(first, second, strict=False)):
+        if one != other:
+            return place
+    return min(len(first), len(second))
+
+
+def shared_length(prompts: Sequence[tuple[int, ...]]) -> int:
+    """:return: how many ids all prompts share from their start, at least one fewer than the shortest has."""
+    # What the least and the greatest share, all between them share.
+    return min(common_length(min(prompts), max(prompts)), min(map(len, prompts)) - 1)

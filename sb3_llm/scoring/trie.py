@@ -1,13 +1,15 @@
 """Continuations as prefix trees, in the shape the packed scorer feeds to a model."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import lru_cache
 
-import torch
-from torch import Tensor
+import numpy as np
+from numpy.typing import NDArray
 
 from sb3_llm.errors import SetupError
+
+Ints = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -17,50 +19,26 @@ class PhraseTrie:
 
     A node is internal when it has children. Only these are fed to the model: the last token of a sequence is never
     looked back upon, its probability is read at its parent. State 0 is the last prompt token, state i the i-th internal
-    node, parents before children. Sequence a is read in at most K steps: its k-th token ``target[a, k]`` at state
-    ``state[a, k]``.
+    node; a node stands right before all that is below it. Sequence a is read in at most K steps: its k-th token
+    ``target[a, k]`` at state ``state[a, k]``.
 
     :param token: (n,) token of each internal node
     :param depth: (n,) tokens after the prompt, 1 for children of state 0
-    :param ancestors: (n, n) bool, ``[i, j]`` when node i comes after node j or is it
+    :param last: (n,) index of the last node below each node, its own if there is none
     :param state: (A, K) state at which a token's probability is read, 0 beyond a sequence's end
     :param target: (A, K) token whose probability is read, -1 beyond a sequence's end
     """
 
-    token: Tensor
-    depth: Tensor
-    ancestors: Tensor
-    state: Tensor
-    target: Tensor
+    token: Ints
+    depth: Ints
+    last: Ints
+    state: Ints
+    target: Ints
 
     @property
     def n_nodes(self) -> int:
-        """Internal nodes, which is the number of columns a row gains."""
-        return self.token.shape[0]
-
-
-@dataclass(frozen=True)
-class Forest:
-    """
-    The trees of U rows, padded to the largest: n nodes, A sequences, K steps. Padding nodes are seen by no other.
-
-    :param token: (U, n)
-    :param depth: (U, n)
-    :param ancestors: (U, n, n)
-    :param state: (U, A, K)
-    :param target: (U, A, K) -1 where there is nothing to read
-    """
-
-    token: Tensor
-    depth: Tensor
-    ancestors: Tensor
-    state: Tensor
-    target: Tensor
-
-    @property
-    def n_nodes(self) -> int:
-        """Columns that every row gains."""
-        return self.token.shape[1]
+        """Internal nodes, which is the number of columns a prompt gains."""
+        return len(self.token)
 
 
 @lru_cache(maxsize=4096)
@@ -69,60 +47,46 @@ def build_trie(sequences: tuple[tuple[int, ...], ...]) -> PhraseTrie:
     Build the tree of token sequences.
 
     :param sequences: A token sequences; one may be a prefix of another, none empty, no two equal
-    :return: the tree, on the CPU
+    :return: the tree
     :raises SetupError: if there is no sequence, one is empty, or two are equal
     """
     _require_distinct(sequences)
-    nodes = list(dict.fromkeys(row[:end] for row in sequences for end in range(1, len(row))))
+    # Sorted, whatever is below a node stands right behind it.
+    nodes = sorted({row[:end] for row in sequences for end in range(1, len(row))})
     state = {(): 0} | {node: index for index, node in enumerate(nodes, start=1)}
-    steps = max(map(len, sequences))
-    states = [[state[row[:end]] for end in range(len(row))] + [0] * (steps - len(row)) for row in sequences]
-    ancestors = [[node[: len(other)] == other for other in nodes] for node in nodes]
+    below = [sum(other[: len(node)] == node for other in nodes) for node in nodes]
+    states = [[state[row[:end]] for end in range(len(row))] for row in sequences]
     return PhraseTrie(
-        token=_long([node[-1] for node in nodes]),
-        depth=_long([len(node) for node in nodes]),
-        ancestors=torch.tensor(ancestors, dtype=torch.bool).reshape(len(nodes), len(nodes)),
-        state=_long(states),
-        target=_long([list(row) + [-1] * (steps - len(row)) for row in sequences]),
+        token=np.array([node[-1] for node in nodes], dtype=np.int64),
+        depth=np.array([len(node) for node in nodes], dtype=np.int64),
+        last=np.arange(len(nodes)) + np.array(below, dtype=np.int64) - 1,
+        state=_table(states, 0),
+        target=_table(sequences, -1),
     )
 
 
-def plant(continuations: Sequence[tuple[tuple[int, ...], ...]], device: torch.device) -> Forest:
+def reads(tries: Sequence[PhraseTrie]) -> tuple[Ints, Ints]:
     """
-    Set the trees of many rows side by side.
+    Say where the probabilities of many rows' continuations are read, when their states stand one after another.
 
-    :param continuations: of U rows: token sequences as :func:`build_trie` takes them
-    :param device: of the model
-    :return: the trees; views of one tree where all rows have the same continuations
-    :raises SetupError: as :func:`build_trie`
+    :param tries: of U rows; row u has ``tries[u].n_nodes + 1`` states
+    :return: states and targets (U, A, K), target -1 where there is nothing to read
     """
-    if len(set(continuations)) == 1:
-        trie = build_trie(continuations[0])
-        parts = {
-            field.name: getattr(trie, field.name)
-            .to(device)
-            .expand(len(continuations), *getattr(trie, field.name).shape)
-            for field in fields(trie)
-        }
-        return Forest(**parts)
-    tries = [build_trie(each) for each in continuations]
-    nodes = max(trie.n_nodes for trie in tries)
-    actions, steps = (max(trie.target.shape[axis] for trie in tries) for axis in (0, 1))
-    return Forest(
-        token=_stack([trie.token for trie in tries], (nodes,), 0, device),
-        depth=_stack([trie.depth for trie in tries], (nodes,), 1, device),
-        ancestors=_stack([trie.ancestors for trie in tries], (nodes, nodes), False, device),
-        state=_stack([trie.state for trie in tries], (actions, steps), 0, device),
-        target=_stack([trie.target for trie in tries], (actions, steps), -1, device),
-    )
+    first = np.cumsum([0] + [trie.n_nodes + 1 for trie in tries[:-1]])[:, None, None]  # (U, 1, 1)
+    if len(set(map(id, tries))) == 1:
+        return tries[0].state + first, np.tile(tries[0].target, (len(tries), 1, 1))
+    shape = (len(tries), *(max(trie.target.shape[axis] for trie in tries) for axis in (0, 1)))
+    state, target = np.zeros(shape, dtype=np.int64), np.full(shape, -1, dtype=np.int64)
+    for row, trie in enumerate(tries):
+        actions, steps = trie.target.shape
+        state[row, :actions, :steps], target[row, :actions, :steps] = trie.state, trie.target
+    return state + first, target
 
 
-def _stack(parts: list[Tensor], shape: tuple[int, ...], filler: float, device: torch.device) -> Tensor:
-    """Pad each part at the ends to a shape and stack them."""
-    stacked = torch.full((len(parts), *shape), filler, dtype=parts[0].dtype)
-    for row, part in zip(stacked, parts, strict=True):
-        row[tuple(slice(size) for size in part.shape)] = part
-    return stacked.to(device)
+def _table(rows: Sequence[Sequence[int]], filler: int) -> Ints:
+    """(A, K), filled behind the end of each row."""
+    steps = max(map(len, rows))
+    return np.array([[*row, *[filler] * (steps - len(row))] for row in rows], dtype=np.int64)
 
 
 def _require_distinct(rows: Sequence[tuple[int, ...]]) -> None:
@@ -135,7 +99,3 @@ def _require_distinct(rows: Sequence[tuple[int, ...]]) -> None:
             given = f"sequences {first[row]} and {index} are both {list(row)}"
             raise SetupError(given, "different tokens for each action", "give the two actions different phrases")
         first[row] = index
-
-
-def _long(values: list[int] | list[list[int]]) -> Tensor:
-    return torch.tensor(values, dtype=torch.long)
