@@ -23,8 +23,10 @@ type: $(STAMP)  ## types of the package as it is installed: in the checkout, myp
 	$(BIN)/pip install --quiet --no-deps --no-build-isolation --target build/installed .
 	cd build/installed && $(CURDIR)/$(BIN)/mypy --config-file $(CURDIR)/pyproject.toml -p sb3_llm
 
-bench: $(STAMP)  ## what scoring costs beside the definition and beside the prompt alone
+bench: $(STAMP)  ## what scoring, a whole update and a whole iteration of PPO cost: about 25 minutes
 	$(BIN)/python -m benchmarks scoring
+	$(BIN)/python -m benchmarks update
+	$(BIN)/python -m benchmarks profile
 
 # constraints.txt pins every version; torch there is a CPU build where pip can find one.
 $(STAMP): pyproject.toml constraints.txt

@@ -3,6 +3,7 @@
 import typer
 
 from benchmarks.demo import demo
+from benchmarks.endtoend import end_to_end
 from benchmarks.profile import profile
 from benchmarks.scoring import scoring
 from benchmarks.update import update
@@ -10,6 +11,7 @@ from benchmarks.update import update
 app = typer.Typer(help="Measure the project.", no_args_is_help=True, add_completion=False, rich_markup_mode=None)
 app.command("demo", epilog="Example: python -m benchmarks demo --out runs/demo")(demo)
 app.command("scoring", epilog="Example: python -m benchmarks scoring --only 1 --no-memory")(scoring)
+app.command("decisions", epilog="Example: python -m benchmarks decisions --repeats 3")(end_to_end)
 app.command("profile", epilog="Example: python -m benchmarks profile --iterations 5")(profile)
 app.command("update", epilog="Example: python -m benchmarks update --repeats 5")(update)
 

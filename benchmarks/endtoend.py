@@ -1,10 +1,15 @@
 """256 decisions on a real level: prompts, memo and all, beside whole rows for each phrase."""
 
+import statistics
 import tempfile
 import time
+from itertools import chain
+from typing import Annotated
 
 import torch
+import typer
 from rich.console import Console
+from rich.table import Table
 from stable_baselines3 import PPO
 from stable_baselines3.common.vec_env import VecEnv
 from transformers import LlamaConfig, LlamaForCausalLM
@@ -14,7 +19,9 @@ from benchmarks.shapes import SIZES
 from sb3_llm import LLMPolicy, make_vec_env
 from sb3_llm.language_model import load_language_model
 
-ENV_ID, N_ENVS, STEPS, NAIVE_STEPS = "BabyAI-GoToLocal-v0", 8, 32, 4
+N_ENVS, STEPS, NAIVE_STEPS = 8, 32, 4
+#: Level, and how many past actions the text tells: one is make_env's default, and makes most prompts new.
+LEVELS = (("BabyAI-GoToLocal-v0", 1), ("BabyAI-GoToLocal-v0", 0), ("BabyAI-GoToRedBallNoDists-v0", 0))
 INSTRUCTION = (
     "Goal: You are in a grey room. You see a red ball 2 steps left and 1 step forward, a blue key 3 steps forward, a "
     "green box 1 step right, a wall 4 steps forward. You carry nothing. Facing east. Action: turn left. You see a "
@@ -22,17 +29,35 @@ INSTRUCTION = (
 )
 
 
-def end_to_end() -> dict[str, float]:
-    """
-    Print how many times cheaper the policy's own path is than whole rows, and with it the naive figure's scaling.
-
-    :return: seconds of both, per 256 decisions
-    """
-    with tempfile.TemporaryDirectory() as folder:
-        env = make_vec_env(ENV_ID, N_ENVS, seed=0)
-        policy = _policy(folder, env)
+def end_to_end(
+    repeats: Annotated[int, typer.Option(help="Alternating.", min=1)] = 3,
+    threads: Annotated[int, typer.Option(help="Of torch.", min=1)] = 1,
+) -> None:
+    """Print how many times cheaper the policy's own path is than whole rows, over 256 decisions of random play."""
+    torch.set_num_threads(threads)
+    table = Table("level", "past actions told", "distinct prompts", "tokens of a prompt", "times cheaper than all rows")
+    for env_id, history in LEVELS:
+        env = make_vec_env(env_id, N_ENVS, seed=0, history=history)
+        with tempfile.TemporaryDirectory() as folder:
+            policy = _policy(folder, env)
         batches = _prompts(policy, env)
+        lengths = [len(ids) for ids in policy._scorer.tokens.encode(list(chain(*batches)))]
+        ratios = sorted(_ratio(policy, batches) for _ in range(repeats))
+        times = f"{statistics.median(ratios):.0f} ({ratios[0]:.0f}-{ratios[-1]:.0f})"
+        distinct = str(len(set(chain(*batches))))
+        table.add_row(env_id, str(history), distinct, f"{min(lengths)}-{max(lengths)}", times)
+    Console().print(table)
+    Console().print(
+        f"{STEPS * N_ENVS} decisions of {N_ENVS} environments, 6M model, prompts, tokens, memo and all; median "
+        f"(min-max) of {repeats} alternating repeats, {threads} thread(s), processor time. Of whole rows, "
+        f"{NAIVE_STEPS} of {STEPS} steps are timed and scaled."
+    )
+
+
+def _ratio(policy: LLMPolicy, batches: list[list[str]]) -> float:
+    """Processor time of whole rows over that of the policy's own path."""
     with torch.no_grad():
+        policy.clear_memo()
         start = time.process_time()
         for prompts in batches:
             policy.action_log_probs(prompts)
@@ -40,14 +65,7 @@ def end_to_end() -> dict[str, float]:
         start = time.process_time()
         for prompts in batches[:: STEPS // NAIVE_STEPS]:
             _naive(policy, prompts)
-        naive = (time.process_time() - start) * STEPS / NAIVE_STEPS
-    tokens = policy._scorer.tokens.encode(batches[0])
-    Console().print(
-        f"End to end, {STEPS * N_ENVS} decisions of {N_ENVS} environments ({ENV_ID}, random play, prompts of "
-        f"{min(map(len, tokens))} to {max(map(len, tokens))} tokens, 6M model): {naive / ours:.0f} times cheaper than "
-        f"all rows (of which {NAIVE_STEPS} of {STEPS} steps were timed and scaled)."
-    )
-    return {"all rows": naive, "ours": ours}
+        return (time.process_time() - start) * STEPS / NAIVE_STEPS / ours
 
 
 def _policy(folder: str, env: VecEnv) -> LLMPolicy:

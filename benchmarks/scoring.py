@@ -62,7 +62,7 @@ def scoring(
         "that of forward + backward above the model's own."
     )
     if only is None:
-        found.append({"end_to_end": end_to_end()})
+        end_to_end(threads=threads)
     if out:
         out.write_text(json.dumps(found, indent=1))
 
