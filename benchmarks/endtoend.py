@@ -9,7 +9,7 @@ from typing import Annotated
 import torch
 import typer
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 from stable_baselines3 import PPO
 from stable_baselines3.common.vec_env import VecEnv
 from transformers import LlamaConfig, LlamaForCausalLM
@@ -35,7 +35,7 @@ def end_to_end(
 ) -> None:
     """Print how many times cheaper the policy's own path is than whole rows, over 256 decisions of random play."""
     torch.set_num_threads(threads)
-    table = Table("level", "past actions told", "distinct prompts", "tokens of a prompt", "times cheaper than all rows")
+    table = Table(Column("level", no_wrap=True), "history", "distinct prompts", "tokens", "times cheaper than all rows")
     for env_id, history in LEVELS:
         env = make_vec_env(env_id, N_ENVS, seed=0, history=history)
         with tempfile.TemporaryDirectory() as folder:

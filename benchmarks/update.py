@@ -2,6 +2,7 @@
 
 import statistics
 import time
+from collections.abc import Callable
 from typing import Annotated
 
 import torch
@@ -9,13 +10,14 @@ import typer
 from rich.console import Console
 from rich.table import Table
 from stable_baselines3 import PPO
-from torch import Tensor
 
+from benchmarks.memory import peak
 from sb3_llm import LLMPolicy, make_vec_env
 from sb3_llm.scoring.model import decoder_layers
 from sb3_llm.training import HYPERPARAMETERS
 
 N_ENVS = 8
+BATCHES = (64, 128, 256)
 
 
 def update(
@@ -28,29 +30,36 @@ def update(
     torch.set_num_threads(threads)
     whole = _rolled_out(env_id)
     upper = len(decoder_layers(whole.policy.lm)) // 2
-    models = {
-        "full": whole,
-        f"top:{upper}": _rolled_out(env_id, finetune=f"top:{upper}"),
-        f"full, micro_batch={micro_batch}": _rolled_out(env_id, micro_batch=micro_batch),
+    modes: dict[str, dict[str, object]] = {
+        "full": {},
+        f"top:{upper}": {"finetune": f"top:{upper}"},
+        f"micro_batch={micro_batch}": {"micro_batch": micro_batch},
     }
-    held = {name: _held(model) / 2**20 for name, model in models.items()}
-    seconds: dict[str, list[float]] = {name: [] for name in models}
-    for _ in range(repeats):
-        for name, model in models.items():
-            start = time.process_time()
-            model.train()
-            seconds[name].append(time.process_time() - start)
-    table = Table("mode", "cost of full: min", "median", "max", "MiB a minibatch's graph holds")
+    seconds = _alternate({name: _rolled_out(env_id, **options) for name, options in modes.items()}, repeats)
+    table = Table("mode", "cost of full: min", "median", "max", *(f"peak MiB, {size}" for size in BATCHES))
     for name, times in seconds.items():
         ratios = [mine / full for mine, full in zip(times, seconds["full"], strict=True)]
         figures = [f"{figure:.2f}" for figure in (min(ratios), statistics.median(ratios), max(ratios))]
-        table.add_row(name, *figures, f"{held[name]:.1f}")
+        peaks = [f"{peak(_minibatch, env_id, size, modes[name]):.0f}" for size in BATCHES]
+        table.add_row(name, *figures, *peaks)
     Console().print(table)
     Console().print(
         f"{whole.n_epochs} epochs of minibatches of {whole.batch_size} from {whole.n_steps} steps of {N_ENVS} "
-        f"environments ({env_id}), embedded model, {repeats} alternating repeats, {threads} thread(s), processor time. "
-        "Lower layers were run in the rollout, as in any training."
+        f"environments ({env_id}), embedded model, {repeats} alternating repeats after one that warms up, {threads} "
+        "thread(s), processor time. Lower layers were run in the rollout, as in any training. Peak memory is that of "
+        f"forward and backward over minibatches of {', '.join(map(str, BATCHES))}, above what was there before."
     )
+
+
+def _alternate(models: dict[str, PPO], repeats: int) -> dict[str, list[float]]:
+    seconds: dict[str, list[float]] = {name: [] for name in models}
+    for repeat in range(repeats + 1):
+        for name, model in models.items():
+            start = time.process_time()
+            model.train()
+            if repeat:
+                seconds[name].append(time.process_time() - start)
+    return seconds
 
 
 def _rolled_out(env_id: str, **policy_kwargs: object) -> PPO:
@@ -63,17 +72,18 @@ def _rolled_out(env_id: str, **policy_kwargs: object) -> PPO:
     return model
 
 
-def _held(model: PPO) -> int:
-    """Bytes that the graph of one minibatch keeps for its backward pass, weights left out."""
-    batch = next(iter(model.rollout_buffer.get(model.batch_size)))
-    sizes: dict[int, int] = {}
-
-    def keep(tensor: Tensor) -> Tensor:
-        sizes[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
-        return tensor
-
+def _minibatch(env_id: str, size: int, policy_kwargs: dict[str, object]) -> Callable[[], object]:
+    """Forward and backward over one minibatch; gradients and what it reads are there already."""
+    torch.set_num_threads(1)
+    model = _rolled_out(env_id, **policy_kwargs)
+    batch = next(iter(model.rollout_buffer.get(size)))
     model.policy.set_training_mode(True)
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        model.policy.evaluate_actions(batch.observations, batch.actions.long().flatten())
-    weights = {parameter.untyped_storage().data_ptr() for parameter in model.policy.parameters()}
-    return sum(size for place, size in sizes.items() if place not in weights)
+    for parameter in model.policy.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+
+    def work() -> None:
+        _, log_prob, entropy = model.policy.evaluate_actions(batch.observations, batch.actions.long().flatten())
+        assert entropy is not None
+        (log_prob.sum() + entropy.sum()).backward()
+
+    return work

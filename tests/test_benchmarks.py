@@ -1,10 +1,13 @@
 """The peers that scoring is compared with are right: no straw men."""
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from typer.testing import CliRunner
 
 from benchmarks.__main__ import app
+from benchmarks.memory import peak
 from benchmarks.scoring import QUICK, ROUTES
 from benchmarks.shapes import PHRASES, Setting, random_rows
 from sb3_llm.scoring import ReferenceScorer
@@ -25,6 +28,16 @@ def test_phrases_have_the_shape_they_are_said_to_have() -> None:
     assert build_trie(PHRASES[7]).n_nodes == 4
     assert [len(phrases) for phrases in PHRASES.values()] == list(PHRASES)
     assert QUICK == ("prompt only", "ours")
+
+
+def fifty_mib(held_before: int) -> Callable[[], object]:
+    torch.ones(held_before * 2**18).sum()  # the peak before counts for nothing
+    return lambda: torch.ones(50 * 2**18).sum()
+
+
+def test_peak_memory() -> None:
+    assert 45 < peak(fifty_mib, 0) < 60
+    assert 45 < peak(fifty_mib, 100) < 60
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="says what to do without a GPU")

@@ -197,6 +197,19 @@ def test_growing_prompts_go_on_from_earlier_turns(family: str) -> None:
             rows[0] = Row(ids(9), some_continuations())  # an episode ended: this one starts anew
 
 
+def test_windows_counted_in_columns(monkeypatch: pytest.MonkeyPatch) -> None:
+    """GPT-Neo: a prompt met before and a new one, side by side, take more columns than either has; none too many."""
+    monkeypatch.setitem(FAMILIES["gpt_neo"][1], "window_size", 32)
+    lm = family_lm("gpt_neo")
+    scorer, known, new = chosen(lm), ids(24), ids(24)
+    assert isinstance(scorer, PackedScorer)
+    assert scorer.form.max_columns == 32
+    with torch.no_grad():
+        scorer.score([Row(known, some_continuations())])
+    scorer.pass_cost = 10**9  # one pass
+    assert_equal(lm, scorer, [Row((*known, 5), some_continuations()), Row(new, some_continuations())])
+
+
 def test_what_is_stored_is_dropped_when_it_takes_too_much() -> None:
     lm = family_lm("llama")
     scorer, reference = chosen(lm), ReferenceScorer(lm)

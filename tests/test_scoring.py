@@ -342,6 +342,8 @@ def test_what_is_put_together() -> None:
     assert branch(rows, [95, 95, 0]) == ([[0], [1], [2]], [6, 7, 100]), "five tokens are not worth a mask"
     assert branch(rows, [50, 20, 0]) == ([[0, 1], [2]], [53, 100])
     assert branch(rows, [0, 0, 0], most=102) == ([[0], [1], [2]], [101, 102, 100])
+    apart = [Row((*long, 1), ((3,),)), Row((*long[:40], 500), ((3,),))]
+    assert branch(apart, [50, 10]) == ([[0], [1]], [51, 31]), "it does not share all that the first one knows"
     many = [Row((*long, place), ((3,),)) for place in range(200)]
     groups, sizes = branch(many, [0] * 200)
     assert max(sizes) <= 256

@@ -112,8 +112,7 @@ class PackedScorer:
 
     @property
     def _stores(self) -> bool:
-        # Where a form allows so many columns only, rows of different starts could take more of them together.
-        return not torch.is_grad_enabled() and self.form.max_columns is None and not drops_caches(self.lm)
+        return not torch.is_grad_enabled() and not drops_caches(self.lm)
 
     def _compute(self, row: Row, length: int) -> tuple[DynamicCache, Layout]:
         """Compute keys and values of a prompt's first tokens."""
