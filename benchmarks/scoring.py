@@ -1,7 +1,6 @@
 """What scoring costs: ours beside the routes of others and beside the prompts alone, alternating in one process."""
 
 import json
-import multiprocessing
 import statistics
 import time
 from collections.abc import Callable
@@ -17,6 +16,7 @@ from transformers import PreTrainedModel
 
 from benchmarks.endtoend import end_to_end
 from benchmarks.gpu import on_gpu
+from benchmarks.memory import peak
 from benchmarks.peers import AllRows, CachedPrompt, PromptOnly
 from benchmarks.shapes import SETTINGS, Setting, random_lm, random_rows
 from sb3_llm.scoring import PackedScorer, ReferenceScorer
@@ -52,7 +52,7 @@ def scoring(
     for setting in chosen:
         setting = Setting(**asdict(setting) | ({"batch": batch} if batch else {}))
         figures = _measure(setting, repeats, slow_repeats, peers=setting.model == "6M" and setting.vocabulary == 4096)
-        peaks = {name: _peak(setting, name) for name in ("all rows", "ours")} if memory else {}
+        peaks = {name: peak(_alone, setting, name) for name in ("all rows", "ours")} if memory else {}
         _print(setting, figures, peaks)
         found.append({"setting": asdict(setting), "seconds": figures, "peak_MiB": peaks})
     Console().print(
@@ -101,33 +101,14 @@ def _run(lm: PreTrainedModel, route: Any, rows: list[Any], backward: bool) -> No
             lm.zero_grad(set_to_none=True)
 
 
-def _peak(setting: Setting, name: str) -> float:
-    """MiB that forward + backward takes above the model, in a process of its own: the peak only ever grows in one."""
-    context = multiprocessing.get_context("spawn")
-    receiver, sender = context.Pipe(duplex=False)
-    process = context.Process(target=_report_peak, args=(setting, name, sender))
-    process.start()
-    sender.close()
-    peak = receiver.recv()
-    process.join()
-    return float(peak)
-
-
-def _report_peak(setting: Setting, name: str, sender: Any) -> None:
+def _alone(setting: Setting, name: str) -> Callable[[], object]:
+    """One route, to be measured in a process of its own."""
     torch.set_num_threads(1)
     lm, rows = random_lm(setting.model, setting.vocabulary), random_rows(setting)
     route = ROUTES[name](lm)
     with torch.no_grad():
         PromptOnly(lm).score(rows[:1])
-    before = _high_water()
-    _run(lm, route, rows, backward=True)
-    sender.send((_high_water() - before) / 1024)
-
-
-def _high_water() -> int:
-    """KiB this process has held at most. Not ``ru_maxrss``: Linux hands a parent's down to its child."""
-    status = Path("/proc/self/status").read_text()
-    return int(status.split("VmHWM:")[1].split()[0])
+    return lambda: _run(lm, route, rows, backward=True)
 
 
 def _print(setting: Setting, seconds: dict[str, dict[str, list[float]]], peaks: dict[str, float]) -> None:
@@ -138,6 +119,6 @@ def _print(setting: Setting, seconds: dict[str, dict[str, list[float]]], peaks: 
         for name, times in found.items():
             ratios = [each / bound for each in (min(times), statistics.median(times), max(times))]
             cheaper = f"{naive / statistics.median(times):.1f}"
-            peak = f"{peaks[name]:.0f}" if name in peaks and way != "forward" else ""
-            table.add_row(name, way, f"{ratios[1]:.2f} ({ratios[0]:.2f}-{ratios[2]:.2f})", cheaper, peak)
+            held = f"{peaks[name]:.0f}" if name in peaks and way != "forward" else ""
+            table.add_row(name, way, f"{ratios[1]:.2f} ({ratios[0]:.2f}-{ratios[2]:.2f})", cheaper, held)
     Console().print(table)

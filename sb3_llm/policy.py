@@ -248,7 +248,8 @@ class LLMPolicy(LanguageModelCore, ActorCriticPolicy):  # type: ignore[misc]
     :param template: the text around ``{observation}`` in a prompt; may name all ``{phrases}``. For instruction-tuned
         models a dict ``{"user": ..., "system": ..., "assistant": ...}``, put into the model's own chat template
     :param dtype: of the model's weights: "float32", "bfloat16" or "float64"
-    :param micro_batch: prompts per pass of an update; bounds its memory at the price of one more forward pass
+    :param micro_batch: prompts per pass of an update; bounds its memory, for one more forward pass and
+        less that prompts can share
     :param use_sde: not possible with phrases; SB3 passes False
     :param optimizer_class: ``torch.optim.Adam`` by default; A2C passes RMSprop
     :param optimizer_kwargs: of the optimizer, without the learning rate
