@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import torch
 from rich.console import Console
+from transformers import PreTrainedModel
 
 from benchmarks.peers import PromptOnly
 from benchmarks.shapes import Setting, half_billion_lm, random_rows
@@ -35,13 +36,25 @@ def on_gpu(batch: int, repeats: int) -> None:
         rate = _matmul_rate()
     mine, alone = (statistics.median(times[1:]) for times in seconds.values())
     weights = sum(parameter.numel() for parameter in lm.model.layers.parameters())
-    columns = len(rows[0].prompt[:90]) + sum(len(row.prompt) - 90 + 4 for row in rows)
+    columns = _columns(lm, lambda: (ours.forget(), ours.score(rows)))
     share = 2 * weights * columns / mine / rate
     Console().print(
         f"{torch.cuda.get_device_name()}: {batch / mine:,.0f} decisions per second, {mine / alone:.2f} of the prompts "
         f"alone, {share:.0%} of the measured matrix-multiply rate ({rate / 1e12:.0f} TFLOP/s in bfloat16); Qwen2 shape "
         f"of 0.5 B random parameters, 7 phrases, batch of {batch}, {repeats} repeats"
     )
+
+
+def _columns(lm: PreTrainedModel, run: Callable[[], object]) -> int:
+    """Columns that a run feeds to the model, padding included."""
+    fed: list[int] = []
+    handle = lm.register_forward_pre_hook(
+        lambda _, args, named: fed.append(named["input_ids"].numel()), with_kwargs=True
+    )
+    with torch.no_grad():
+        run()
+    handle.remove()
+    return sum(fed)
 
 
 def _timed(run: Callable[[], object]) -> float:

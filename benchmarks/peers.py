@@ -8,6 +8,7 @@ from transformers import PreTrainedModel
 from transformers.cache_utils import DynamicCache
 
 from sb3_llm.scoring import Row, Scores
+from sb3_llm.scoring.fallback import padded
 from sb3_llm.scoring.model import head_input
 
 
@@ -29,7 +30,7 @@ class AllRows:
     def score(self, rows: Sequence[Row]) -> Scores:
         """:return: scores (U, A) and features (U, H), for equally many continuations in each row."""
         whole = [row.prompt + continuation for row in rows for continuation in row.continuations]
-        ids, mask = right_padded(whole)
+        ids, mask = padded(whole, self.lm.device, left=False)
         with head_input(self.lm) as hidden:
             logits = self.lm(input_ids=ids, attention_mask=mask, use_cache=False).logits
         log_probs = logits[:, :-1].log_softmax(-1).gather(2, ids[:, 1:, None])[..., 0]  # (U * A, S - 1)
@@ -42,7 +43,7 @@ class AllRows:
         return Scores(scores, self._critic(rows) if self._critic_pass else features)
 
     def _critic(self, rows: Sequence[Row]) -> Tensor:
-        ids, mask = right_padded([row.prompt for row in rows])
+        ids, mask = padded([row.prompt for row in rows], self.lm.device, left=False)
         with torch.no_grad(), head_input(self.lm) as hidden:
             self.lm(input_ids=ids, attention_mask=mask, use_cache=False)
         return hidden[-1][torch.arange(len(rows)), mask.sum(1) - 1]
@@ -65,13 +66,13 @@ class CachedPrompt:
     def score(self, rows: Sequence[Row]) -> Scores:
         """:return: scores (U, A) and features (U, H), for equally many continuations in each row."""
         repeats = len(rows[0].continuations)
-        ids, mask = left_padded([row.prompt[:-1] for row in rows])
+        ids, mask = padded([row.prompt[:-1] for row in rows], self.lm.device, left=True)
         cache = DynamicCache()
         positions = (mask.cumsum(1) - 1).clamp(min=0)
         self.lm(input_ids=ids, attention_mask=mask, position_ids=positions, past_key_values=cache, use_cache=True)
         cache.batch_repeat_interleave(repeats)
         short = [row.prompt[-1:] + continuation for row in rows for continuation in row.continuations]
-        ids, real = right_padded(short)
+        ids, real = padded(short, self.lm.device, left=False)
         mask = torch.cat([mask.repeat_interleave(repeats, 0), real], dim=1)
         positions = (mask.cumsum(1) - 1).clamp(min=0)[:, -ids.shape[1] :]
         with head_input(self.lm) as hidden:
@@ -97,22 +98,7 @@ class PromptOnly:
 
     def score(self, rows: Sequence[Row]) -> Scores:
         """:return: log-probabilities of the next token, (U, V), and features (U, H)."""
-        ids, mask = left_padded([row.prompt for row in rows])
-        ids, mask = ids.to(self.lm.device), mask.to(self.lm.device)
+        ids, mask = padded([row.prompt for row in rows], self.lm.device, left=True)
         with head_input(self.lm) as hidden:
             logits = self.lm(input_ids=ids, attention_mask=mask, use_cache=False, logits_to_keep=1).logits
         return Scores(logits[:, -1].float().log_softmax(-1), hidden[-1][:, -1])
-
-
-def right_padded(rows: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
-    """:return: ids and mask, (N, W) each."""
-    width = max(map(len, rows))
-    ids = torch.tensor([list(row) + [0] * (width - len(row)) for row in rows])
-    return ids, torch.tensor([[1] * len(row) + [0] * (width - len(row)) for row in rows])
-
-
-def left_padded(rows: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
-    """:return: ids and mask, (N, W) each."""
-    width = max(map(len, rows))
-    ids = torch.tensor([[0] * (width - len(row)) + list(row) for row in rows])
-    return ids, torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in rows])

@@ -234,7 +234,8 @@ class LLMPolicy(LanguageModelCore, ActorCriticPolicy):  # type: ignore[misc]
     A language model as the policy of PPO, A2C or TRPO: ``PPO(LLMPolicy, make_env("MiniGrid-DoorKey-8x8-v0"))``.
 
     The observation becomes a prompt, each action is a phrase, and the policy is the softmax of the phrases'
-    log-probabilities under the model (SayCan, arXiv 2204.01691; GLAM, arXiv 2302.02662). The whole model is trained.
+    log-probabilities under the model (SayCan, arXiv 2204.01691; GLAM, arXiv 2302.02662). The whole model is trained, if
+    ``finetune`` does not say otherwise.
 
     :param observation_space: a :class:`TextSpace` (see :func:`make_env`), or numbers, which are told as numbers
     :param action_space: a :class:`PhraseSpace`, or ``Discrete``, whose phrases are then "action 0", "action 1", ...

@@ -1,13 +1,18 @@
 """The peers that scoring is compared with are right: no straw men."""
 
+import json
+import statistics
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
 from typer.testing import CliRunner
 
 from benchmarks.__main__ import app
+from benchmarks.gpu import _columns
 from benchmarks.memory import peak
+from benchmarks.peers import PromptOnly
 from benchmarks.scoring import QUICK, ROUTES
 from benchmarks.shapes import PHRASES, Setting, random_rows
 from sb3_llm.scoring import ReferenceScorer
@@ -28,6 +33,31 @@ def test_phrases_have_the_shape_they_are_said_to_have() -> None:
     assert build_trie(PHRASES[7]).n_nodes == 4
     assert [len(phrases) for phrases in PHRASES.values()] == list(PHRASES)
     assert QUICK == ("prompt only", "ours")
+
+
+ROOT = Path(__file__).parent.parent
+
+
+def test_the_readme_says_what_was_measured() -> None:
+    found = json.loads((ROOT / "benchmarks/results/scoring.json").read_text())[0]
+    assert (found["setting"]["model"], found["setting"]["batch"]) == ("6M", 32)
+    rows = {"ours": "ours", "cached prompt, a row for each phrase": "cached prompt, a row per phrase (lamorel)"}
+    rows |= {"reference (the definition)": "reference", "all rows": "all rows"}
+    rows |= {"all rows + critic pass": "all rows + critic pass (TWOSOME)"}
+    readme = (ROOT / "README.md").read_text().replace("**", "")
+    for told, route in rows.items():
+        costs = []
+        for seconds in found["seconds"].values():
+            cost = statistics.median(seconds[route]) / statistics.median(seconds["prompt only"])
+            costs.append(f"{cost:.2g}" if cost >= 1 else f"{cost:.2f}".removeprefix("0"))
+        peak_ = f"{found['peak_MiB'][route]:,.0f} MiB" if route in found["peak_MiB"] else ""
+        line = " | ".join([told, *costs, peak_]).strip()
+        assert f"| {line} |" in readme, line
+
+
+def test_columns_are_counted_as_they_are_fed() -> None:
+    lm, rows = tiny_lm("llama", 200), random_rows(Setting("6M", 200, 7, 3))
+    assert _columns(lm, lambda: PromptOnly(lm).score(rows)) == 3 * max(len(row.prompt) for row in rows)
 
 
 def fifty_mib(held_before: int) -> Callable[[], object]:

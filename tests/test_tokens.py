@@ -23,13 +23,9 @@ from tests.tiny import (
     stripping_tokenizer,
     unsplit_tokenizer,
 )
+from tests.tiny import TOKENIZERS as BUILT
 
-TOKENIZERS: dict[str, Callable[[], PreTrainedTokenizerFast]] = {
-    "bytes": byte_level_tokenizer,
-    "bytes+bos": lambda: byte_level_tokenizer(bos=True),
-    "bytes+bos+eos": lambda: byte_level_tokenizer(bos=True, eos=True),
-    "metaspace": metaspace_tokenizer,
-    "metaspace+bos": lambda: metaspace_tokenizer(bos=True),
+TOKENIZERS = BUILT | {
     "metaspace+bos+eos": lambda: metaspace_tokenizer(bos=True, eos=True),
     "embedded": lambda: AutoTokenizer.from_pretrained(EMBEDDED_FOLDER),
 }

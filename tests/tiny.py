@@ -1,6 +1,6 @@
 """Tiny language models and tokenizers, built from configurations on the spot: no test needs a download."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -95,6 +95,15 @@ def _trained(
             special_tokens=[("<s>", tokenizer.token_to_id("<s>")), ("</s>", tokenizer.token_to_id("</s>"))],
         )
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>", **special)
+
+
+TOKENIZERS: dict[str, Callable[[], PreTrainedTokenizerFast]] = {
+    "bytes": byte_level_tokenizer,
+    "bytes+bos": lambda: byte_level_tokenizer(bos=True),
+    "bytes+bos+eos": lambda: byte_level_tokenizer(bos=True, eos=True),
+    "metaspace": metaspace_tokenizer,
+    "metaspace+bos": lambda: metaspace_tokenizer(bos=True),
+}
 
 
 def tiny_config(kind: str, vocab_size: int, **options: Any) -> PreTrainedConfig:

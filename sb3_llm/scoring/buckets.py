@@ -2,8 +2,18 @@
 
 from collections.abc import Sequence
 
+import torch
+
 # What one more forward pass costs, in columns of a small model on a CPU; on a GPU small passes cost all the same.
 PASS_COST = {"cpu": 48, "cuda": 16384}
+
+
+def pass_cost(device: torch.device) -> int:
+    """
+    :param device: of the model
+    :return: columns that one more forward pass is worth there
+    """
+    return PASS_COST.get(device.type, PASS_COST["cuda"])
 
 
 def buckets(lengths: Sequence[int], pass_cost: int, most: int = 4) -> list[list[int]]:

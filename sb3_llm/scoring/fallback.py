@@ -42,13 +42,13 @@ class CachedScorer:
         """
         if drops_caches(self.lm):
             return self._whole.score(rows)
-        ids, mask = _padded([row.prompt for row in rows], self.lm.device, left=True)
+        ids, mask = padded([row.prompt for row in rows], self.lm.device, left=True)
         cache = DynamicCache()
         with head_input(self.lm) as hidden:
             first = self._forward(ids, mask, cache, keep=1)[:, -1]  # (U, V)
         features = widen(hidden[-1][:, -1])
         owner = [place for place, row in enumerate(rows) for _ in row.continuations]  # (N,) row of each continuation
-        targets, real = _padded(list(chain(*(row.continuations for row in rows))), self.lm.device, left=False)
+        targets, real = padded(list(chain(*(row.continuations for row in rows))), self.lm.device, left=False)
         index = torch.tensor(owner, device=self.lm.device)
         logits = first[index][:, None]  # (N, 1, V)
         if targets.shape[1] > 1:
@@ -105,8 +105,8 @@ class PlainRowsScorer:
 
     def _score(self, asked: list[tuple[tuple[int, ...], tuple[int, ...]]]) -> tuple[Tensor, Tensor]:
         """Scores (N,) and features (N, H) of N whole rows."""
-        ids, mask = _padded([prompt + continuation for prompt, continuation in asked], self.lm.device, left=False)
-        targets, real = _padded([continuation for _, continuation in asked], self.lm.device, left=False)
+        ids, mask = padded([prompt + continuation for prompt, continuation in asked], self.lm.device, left=False)
+        targets, real = padded([continuation for _, continuation in asked], self.lm.device, left=False)
         named = {"position_ids": torch.arange(ids.shape[1], device=ids.device).expand(ids.shape)}
         named = named if "position_ids" in self._named else {}
         lengths = torch.tensor([len(prompt) for prompt, _ in asked], device=ids.device)[:, None]
@@ -118,8 +118,13 @@ class PlainRowsScorer:
         return _picked(kept, targets, real), widen(hidden[-1].gather(1, last)[:, 0])
 
 
-def _padded(rows: Sequence[Sequence[int]], device: torch.device, left: bool) -> tuple[Tensor, Tensor]:
-    """Ids and which of them are real, (N, W) each; any id stands for padding."""
+def padded(rows: Sequence[Sequence[int]], device: torch.device, left: bool) -> tuple[Tensor, Tensor]:
+    """
+    :param rows: N rows of token ids
+    :param device: of the model
+    :param left: pad on the left, else on the right; any id stands for padding
+    :return: ids, and 1 where they are real, (N, W) each
+    """
     width = max(map(len, rows))
     gaps = [[0] * (width - len(row)) for row in rows]
     ids = [gap + list(row) if left else list(row) + gap for row, gap in zip(rows, gaps, strict=True)]

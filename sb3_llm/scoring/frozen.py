@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from sb3_llm.errors import SetupError
-from sb3_llm.scoring.buckets import PASS_COST, buckets
+from sb3_llm.scoring.buckets import buckets, pass_cost
 from sb3_llm.scoring.layout import PLAIN, Layout, MaskForm, additive_mask, branch, lay_out
 from sb3_llm.scoring.model import decoder_layers
 from sb3_llm.scoring.rows import Row
@@ -65,7 +65,7 @@ class FrozenLayers:
                 self._kept.move_to_end(row)
         missing = sorted(row for row in dict.fromkeys(rows) if row not in self._kept)
         groups, sizes = branch(missing, [0] * len(missing), self.form.max_columns)
-        for each in buckets(sizes, PASS_COST["cpu"]) if missing else []:
+        for each in buckets(sizes, pass_cost(self.lm.device)) if missing else []:
             self._compute([[missing[place] for place in groups[group]] for group in each])
         self._drop_oldest(set(rows))
 
@@ -123,9 +123,9 @@ class FrozenLayers:
     def _gather(self, rows: Sequence[Row], used: Sequence[int], layout: Layout) -> Tensor:
         """(G, S, H)"""
         kept = [self._kept[row] for row in rows]
-        firsts = np.cumsum([0, *(len(each) for each in kept)])
+        firsts = np.cumsum([0, *(len(each) for each in kept[:-1])])
         source = np.zeros(layout.input_ids.numel(), dtype=np.int64)
-        for first, done, places in zip(firsts, used, layout.places, strict=False):
+        for first, done, places in zip(firsts, used, layout.places, strict=True):
             source[places] = first + done + np.arange(len(places))
         index = torch.from_numpy(source).to(kept[0].device).reshape(layout.input_ids.shape)
         return torch.cat(kept)[index]

@@ -11,7 +11,7 @@ from torch.nn.functional import pad
 from transformers import PreTrainedModel
 from transformers.cache_utils import DynamicCache
 
-from sb3_llm.scoring.buckets import PASS_COST, buckets
+from sb3_llm.scoring.buckets import buckets, pass_cost
 from sb3_llm.scoring.frozen import FrozenLayers
 from sb3_llm.scoring.layout import PLAIN, Layout, MaskForm, additive_mask, branch, lay_out
 from sb3_llm.scoring.model import drops_caches, head_input, widen
@@ -26,9 +26,10 @@ class PackedScorer:
     """
     Score a batch for less than the price of one forward pass over its prompts.
 
-    Every token is computed once: continuations share their prompt and their common first tokens; prompts that start
-    alike stand in one row as a tree; what all prompts start with is computed in front of a batch; and without
-    gradients, prompts go on from those scored before, for as long as the weights stay. Rows of like length go together.
+    What is shared is computed once: continuations share their prompt and their common first tokens; prompts that start
+    alike stand in one row as a tree, as long as it stays short; what all prompts start with is computed in front of a
+    batch; and without gradients, prompts go on from those scored before, for as long as the weights stay. Rows of like
+    length go together.
     Equal to :class:`~sb3_llm.scoring.reference.ReferenceScorer` wherever a model takes explicit masks and positions,
     which :func:`~sb3_llm.scoring.probe.choose_scorer` verifies.
 
@@ -85,7 +86,7 @@ class PackedScorer:
 
     @property
     def _cost(self) -> int:
-        return self.pass_cost if self.pass_cost is not None else PASS_COST.get(self.lm.device.type, PASS_COST["cuda"])
+        return pass_cost(self.lm.device) if self.pass_cost is None else self.pass_cost
 
     # -- what was computed before --------------------------------------------------------------------------------------
 
@@ -100,8 +101,6 @@ class PackedScorer:
                 return nothing
             cache, _ = self._compute(rows[0], shared)
             return layers_of(cache), [np.arange(shared)] * len(rows)
-        if not self._stores:
-            return nothing
         self.store.trim()
         found = [self.store.find(row.prompt) for row in rows]
         if sum(max(shared - len(start), 0) for start in found) - shared > self._cost:
