@@ -31,7 +31,7 @@ bench: $(STAMP)  ## what scoring, a whole update and a whole iteration of PPO co
 # constraints.txt pins every version; torch there is a CPU build where pip can find one.
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet -c constraints.txt -e ".[benchmarks,dev]"
+	$(BIN)/pip install --quiet -c constraints.txt -e ".[benchmarks,zoo,dev]"
 	touch $(STAMP)
 
 clean:
