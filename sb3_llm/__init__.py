@@ -2,6 +2,7 @@
 
 from sb3_llm.envs import register_envs
 from sb3_llm.errors import SetupError
+from sb3_llm.export import export
 from sb3_llm.make import make_env, make_vec_env
 from sb3_llm.policy import LLMPolicy, MaskableLLMPolicy
 from sb3_llm.spaces import PhraseSpace, TextSpace
@@ -16,6 +17,7 @@ __all__ = [
     "SetupError",
     "TextObservation",
     "TextSpace",
+    "export",
     "make_env",
     "make_vec_env",
 ]

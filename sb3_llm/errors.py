@@ -19,3 +19,7 @@ class SetupError(ValueError):
     def __reduce__(self) -> tuple[type["SetupError"], tuple[str, str, str]]:
         # Errors cross process borders in SubprocVecEnv; the default would call __init__ with the joined text.
         return (SetupError, self.parts)
+
+
+class WrongAlgorithm(SetupError, AttributeError):
+    """An algorithm asked a policy for a part it can't have; an ``AttributeError`` too, so that ``hasattr`` says no."""

@@ -85,7 +85,7 @@ def test_other_lower_weights_are_noticed(llama_folder: Path) -> None:
     policy = make(llama_folder, finetune="top:1").policy
     prompts = ["Do: drop.\nAction:"]
     before = policy.action_log_probs(prompts)
-    policy.load_state_dict({name: tensor * 1.1 for name, tensor in policy.state_dict().items()})
+    policy.lm.load_state_dict({name: tensor * 1.1 for name, tensor in policy.lm.state_dict().items()})
     after = policy.action_log_probs(prompts)
     policy._scorer.scorer.frozen = None
     assert not torch.equal(before, after)

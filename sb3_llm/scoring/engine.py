@@ -62,10 +62,17 @@ class PhraseScorer:
         self._watch = WeightsWatch(lm.parameters())
         self.memo = Memo()
 
-    def clear(self) -> None:
-        """Forget everything that depends on the weights."""
+    def clear(self, frozen: bool = False) -> None:
+        """
+        Forget everything that depends on the weights.
+
+        :param frozen: also what depends on weights that never change
+        """
         self.memo.clear()
         self.scorer.forget()
+        layers = getattr(self.scorer, "frozen", None)
+        if frozen and layers is not None:
+            layers.clear()
 
     def score(self, prompts: Sequence[str], continuations: Sequence[Continuations], slots: int) -> PhraseScores:
         """

@@ -36,9 +36,9 @@ class FrozenLayers:
 
     def __init__(self, lm: PreTrainedModel, count: int, form: MaskForm = PLAIN, max_bytes: int = 512 * 2**20) -> None:
         layers = decoder_layers(lm)
-        if not 0 < count < len(layers):
+        if not 0 < count <= len(layers):
             given = f"{count} frozen layers of a model that has {len(layers)}"
-            raise SetupError(given, f"1 to {len(layers) - 1}", "choose another number of layers to train")
+            raise SetupError(given, f"1 to {len(layers)}", "choose another number of layers that stay")
         self.lm, self.form = lm, form
         self._below = layers[:count]
         self._max_bytes = max_bytes
