@@ -41,6 +41,7 @@ class FrozenLayers:
             raise SetupError(given, f"1 to {len(layers)}", "choose another number of layers that stay")
         self.lm, self.form = lm, form
         self._below = layers[:count]
+        self.all_layers = count == len(layers)
         self._max_bytes = max_bytes
         frozen = [each for each in lm.parameters() if not each.requires_grad]
         self._watch = WeightsWatch(frozen)

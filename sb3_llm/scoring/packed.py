@@ -94,7 +94,7 @@ class PackedScorer:
         """Say what was computed before: keys and values, and where in them each prompt's first tokens stand."""
         shared = shared_length([row.prompt for row in rows])
         nothing: tuple[Layers, list[Ints]] = [], [NOTHING] * len(rows)
-        if drops_caches(self.lm):
+        if self._without_keys:
             return nothing
         if torch.is_grad_enabled():
             if shared * (len(rows) - 1) <= self._cost:
@@ -111,7 +111,12 @@ class PackedScorer:
 
     @property
     def _stores(self) -> bool:
-        return not torch.is_grad_enabled() and not drops_caches(self.lm)
+        return not torch.is_grad_enabled() and not self._without_keys
+
+    @property
+    def _without_keys(self) -> bool:
+        """Whether no layer that runs makes keys and values that can be kept."""
+        return drops_caches(self.lm) or (self.frozen is not None and self.frozen.all_layers)
 
     def _compute(self, row: Row, length: int) -> tuple[DynamicCache, Layout]:
         """Compute keys and values of a prompt's first tokens."""
