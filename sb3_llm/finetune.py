@@ -1,6 +1,7 @@
 """Which parts of a language model are trained: all of it, adapters, its upper layers, or its output head."""
 
 import re
+import warnings
 from dataclasses import dataclass
 from typing import Any
 
@@ -130,7 +131,9 @@ def _add_adapters(lm: PreTrainedModel, tuning: Tuning) -> int:
     config = LoraConfig(r=tuning.rank, lora_alpha=tuning.alpha, target_modules=targets, lora_dropout=0.0)  # type: ignore[arg-type]
     found = sorted({name.rsplit(".", 1)[-1] for name, module in lm.named_modules() if not list(module.children())})
     try:
-        inject_adapter_in_model(config, lm)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "fan_in_fan_out is set to False")  # PEFT sets it right for GPT-2
+            inject_adapter_in_model(config, lm)
     except ValueError as error:
         raise _no_adapter(targets, lm, found, error) from error
     cast_adapter_dtype(lm, "default")

@@ -161,7 +161,7 @@ class LLMPolicy(ActorCritic, ActorCriticPolicy):  # type: ignore[misc]
         self,
         observation_space: spaces.Space,
         action_space: spaces.Space,
-        lr_schedule: Schedule,
+        lr_schedule: Schedule | None = None,
         use_sde: bool = False,
         optimizer_class: type[torch.optim.Optimizer] = torch.optim.Adam,
         optimizer_kwargs: dict[str, Any] | None = None,
@@ -173,7 +173,7 @@ class LLMPolicy(ActorCritic, ActorCriticPolicy):  # type: ignore[misc]
         super().__init__(
             observation_space,
             action_space,
-            lr_schedule,
+            _require_gradients(lr_schedule),
             optimizer_class=optimizer_class,
             optimizer_kwargs=optimizer_kwargs,
         )
@@ -190,7 +190,7 @@ class MaskableLLMPolicy(ActorCritic, MaskableActorCriticPolicy):  # type: ignore
         self,
         observation_space: spaces.Space,
         action_space: spaces.Space,
-        lr_schedule: Schedule,
+        lr_schedule: Schedule | None = None,
         use_sde: bool | None = None,
         optimizer_class: type[torch.optim.Optimizer] = torch.optim.Adam,
         optimizer_kwargs: dict[str, Any] | None = None,
@@ -202,10 +202,17 @@ class MaskableLLMPolicy(ActorCritic, MaskableActorCriticPolicy):  # type: ignore
         super().__init__(
             observation_space,
             action_space,
-            lr_schedule,
+            _require_gradients(lr_schedule),
             optimizer_class=optimizer_class,
             optimizer_kwargs=optimizer_kwargs,
         )
+
+
+def _require_gradients(lr_schedule: Schedule | None) -> Schedule:
+    if lr_schedule is None:
+        given = "a language model in an algorithm that gives no learning rate, such as ARS"
+        raise SetupError(given, "an algorithm that follows the policy gradient", "use PPO, A2C or TRPO")
+    return lr_schedule
 
 
 def _twice_differentiable() -> AbstractContextManager[Any]:
