@@ -1,6 +1,7 @@
 """The program ``sb3-llm``: train, evaluate, pretrain."""
 
 import json
+import os
 import shlex
 import sys
 from dataclasses import asdict, replace
@@ -10,19 +11,23 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 from rich.progress import Progress
+from sb3_contrib import MaskablePPO
+from sb3_contrib.common.maskable.utils import get_action_masks
 from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.env_util import make_vec_env as sb3_make_vec_env
 from stable_baselines3.common.vec_env import VecEnv
 
+from sb3_llm.distributed import Ranks, RanksApart
 from sb3_llm.errors import SetupError
 from sb3_llm.evaluation import Evaluation, as_json, as_table, evaluate
 from sb3_llm.make import make_vec_env
-from sb3_llm.policy import LLMPolicy
+from sb3_llm.policy import LLMPolicy, MaskableLLMPolicy
 from sb3_llm.pretrain.corpus import load_corpus, save_corpus, write_corpus
 from sb3_llm.pretrain.publish import publish
 from sb3_llm.pretrain.train import PretrainConfig, pretrain
 from sb3_llm.spaces import PhraseSpace, TextSpace
-from sb3_llm.training import Run, RunFolder, load_model, train
+from sb3_llm.training import ALGORITHMS, Run, RunFolder, TrainingStopped, load_model, train
 
 app = typer.Typer(
     help="Language models as policies for Stable-Baselines3.",
@@ -45,19 +50,38 @@ EnvArg = Annotated[
 )
 def train_command(
     env_id: Annotated[str, typer.Argument(metavar="ENV", help="A Gymnasium id with discrete actions.")],
-    algorithm: Annotated[str, typer.Option(help="ppo or a2c")] = "ppo",
+    algorithm: Annotated[str, typer.Option(help=", ".join(ALGORITHMS))] = "ppo",
     policy: Annotated[str, typer.Option(help="llm, or mlp: the baseline on the same information as numbers")] = "llm",
     model: Annotated[str, typer.Option(help='"embedded", a local folder, or a hub name')] = "embedded",
+    finetune: Annotated[
+        str | None, typer.Option(help='What of the model is trained: full, lora, top:N, head, or JSON: {"lora": {...}}')
+    ] = None,
     timesteps: Annotated[int, typer.Option(help="Environment steps in all.", min=1)] = 20_000,
     seed: Seed = 0,
     n_envs: Annotated[int, typer.Option(help="Environments side by side.", min=1)] = 16,
     out: Annotated[Path | None, typer.Option(help="Folder for the model; runs/ENV-POLICY-SEED by default.")] = None,
     env_arg: EnvArg = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on from the model in the folder.")] = False,
+    policy_arg: Annotated[
+        list[str] | None, typer.Option("--policy-arg", help="A keyword of the policy, as name=JSON: temperature=2.0")
+    ] = None,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", help="A keyword of the algorithm, as name=JSON: n_steps=64")
+    ] = None,
+    save_every: Annotated[int, typer.Option(help="Environment steps between checkpoints.", min=1)] = Run.save_every,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint in the folder.")] = False,
 ) -> None:
-    """Train a policy. Ctrl-C saves it, and --resume goes on."""
+    """
+    Train a policy. After Ctrl-C or a crash, --resume goes on from the last checkpoint.
+
+    In several processes, each with its own environments: torchrun --nproc-per-node 2 -m sb3_llm train ENV ...
+    """
     folder = RunFolder(out or Path("runs") / f"{env_id.replace('/', '_')}-{policy}-{seed}")
-    run = Run(env_id, algorithm, policy, model, seed, n_envs, _env_kwargs(env_arg))
+    policy_kwargs = _json_pairs("--policy-arg", policy_arg)
+    if finetune is not None:
+        policy_kwargs["finetune"] = json_or_text(finetune)
+    settings = _json_pairs("--set", set_)
+    env_kwargs = _json_pairs("--env-arg", env_arg)
+    run = Run(env_id, algorithm, policy, model, seed, n_envs, env_kwargs, policy_kwargs, settings, save_every)
     if resume:
         _require_same(folder.load_run(), run)
     elif folder.model.exists():
@@ -66,14 +90,33 @@ def train_command(
             "an empty folder, or a run to resume",
             "add --resume to go on, or name another folder with --out",
         )
-    trained, finished = train(run, timesteps, folder, resume)
-    typer.echo(f"{trained.num_timesteps} steps done; the model is {folder.model}")
-    command = f"sb3-llm train {shlex.join(arg for arg in sys.argv[2:] if arg != '--resume')}"
-    if finished:
-        typer.echo(f"See what it can do: sb3-llm evaluate {folder.model} {env_id}")
-    else:
-        typer.echo(f"Interrupted. To go on: {command} --resume")
+    ranks = Ranks.from_environment()
+    trained, finished = train(run, timesteps, folder, resume, callback=[SayWhatTrains()] if ranks.chief else [])
+    if ranks.chief:
+        _report(trained.num_timesteps * ranks.size, finished, folder, run)
+    if not finished:
         raise typer.Exit(130)
+
+
+class SayWhatTrains(BaseCallback):
+    """Say once, before the first step, which parts of the policy are trained."""
+
+    def _on_training_start(self) -> None:
+        what_trains = getattr(self.model.policy, "what_trains", None)
+        if what_trains is not None:
+            typer.echo(what_trains())
+
+    def _on_step(self) -> bool:
+        return True
+
+
+def _report(steps: int, finished: bool, folder: RunFolder, run: Run) -> None:
+    arguments = shlex.join(arg for arg in sys.argv[2:] if arg != "--resume")
+    typer.echo(f"{steps} steps done; the model is {folder.model}")
+    if finished:
+        typer.echo(f"See what it can do: sb3-llm evaluate {folder.model} {run.env_id}")
+    else:
+        typer.echo(f"Interrupted. To go on: sb3-llm train {arguments} --resume")
 
 
 @app.command(
@@ -99,7 +142,8 @@ def evaluate_command(
             "either MODEL.zip ENV, or --model NAME ENV",
             "sb3-llm evaluate --model embedded MiniGrid-DoorKey-5x5-v0",
         )
-    n_envs, env_kwargs = min(n_envs, episodes), _env_kwargs(env_arg)
+    n_envs, env_kwargs = min(n_envs, episodes), _json_pairs("--env-arg", env_arg)
+    player: BaseAlgorithm
     if model is not None:
         run = Run(env_id, model=model, seed=seed, n_envs=n_envs, env_kwargs=env_kwargs)
         env = run.make_env()
@@ -120,7 +164,7 @@ def environment_for(model: BaseAlgorithm, env_id: str, n_envs: int, env_kwargs: 
     space, actions = model.observation_space, model.action_space
     if isinstance(space, TextSpace) and isinstance(actions, PhraseSpace):
         return make_vec_env(env_id, n_envs, phrases=actions.phrases, max_bytes=space.max_bytes, **env_kwargs)
-    if isinstance(model.policy, LLMPolicy):
+    if isinstance(model.policy, LLMPolicy | MaskableLLMPolicy):
         return sb3_make_vec_env(env_id, n_envs, env_kwargs=env_kwargs)
     return Run(env_id, policy="mlp", n_envs=n_envs, env_kwargs=env_kwargs).make_env()
 
@@ -130,7 +174,24 @@ def _play(model: BaseAlgorithm, env: VecEnv, episodes: int, seed: int, greedy: b
     model.set_random_seed(seed)
     with Progress(console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task("greedy" if greedy else "sampled", total=episodes)
-        return evaluate(model, env, episodes, greedy, on_episode=lambda: progress.advance(task))
+        player: Any = Masked(model, env) if isinstance(model, MaskablePPO) and env.has_attr("action_masks") else model
+        return evaluate(player, env, episodes, greedy, on_episode=lambda: progress.advance(task))
+
+
+class Masked:
+    """
+    A MaskablePPO model that asks its environments which actions are possible; SB3's ``evaluate_policy`` does not.
+
+    :param model: the model
+    :param env: what it plays in
+    """
+
+    def __init__(self, model: MaskablePPO, env: VecEnv) -> None:
+        self.model, self.env = model, env
+
+    def predict(self, observation: Any, **options: Any) -> tuple[Any, Any]:
+        """:return: as ``MaskablePPO.predict``."""
+        return self.model.predict(observation, action_masks=get_action_masks(self.env), **options)
 
 
 @app.command(
@@ -161,17 +222,22 @@ def pretrain_command(
     typer.echo(f"The model is {out / 'model'}: sb3-llm evaluate --model {out / 'model'} MiniGrid-DoorKey-8x8-v0")
 
 
-def _env_kwargs(pairs: list[str] | None) -> dict[str, Any]:
+def _json_pairs(option: str, pairs: list[str] | None) -> dict[str, Any]:
     kwargs: dict[str, Any] = {}
     for pair in pairs or []:
         name, equals, value = pair.partition("=")
         if not (name.isidentifier() and equals):
-            raise SetupError(f"--env-arg {pair}", "name=value", "write --env-arg size=6 or --env-arg split=test")
-        try:
-            kwargs[name] = json.loads(value)
-        except ValueError:  # a bare word is a string: split=test
-            kwargs[name] = value
+            raise SetupError(f"{option} {pair}", "name=value", f"write {option} size=6 or {option} split=test")
+        kwargs[name] = json_or_text(value)
     return kwargs
+
+
+def json_or_text(value: str) -> Any:
+    """:return: what JSON makes of it; a bare word is a string, as in split=test."""
+    try:
+        return json.loads(value)
+    except ValueError:
+        return value
 
 
 def _require_same(found: Run, asked: Run) -> None:
@@ -185,6 +251,12 @@ def main() -> None:
     """Run the program; what the user can mend is one sentence, without a traceback."""
     try:
         app()
-    except SetupError as error:
-        Console(stderr=True).print(f"sb3-llm: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
-        raise SystemExit(2) from None
+    except (SetupError, TrainingStopped, RanksApart) as error:
+        ranks = Ranks.from_environment()
+        who = f"sb3-llm, process {ranks.rank} of {ranks.size}" if ranks.size > 1 else "sb3-llm"
+        Console(stderr=True).print(f"{who}: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
+        code = 2 if isinstance(error, SetupError) else 1
+        if ranks.size > 1:  # torch's own end could wait for a process that is gone
+            sys.stderr.flush()
+            os._exit(code)
+        raise SystemExit(code) from None

@@ -1,131 +1,36 @@
-"""Training runs in folders: start, interrupt, resume; the same for the language model and for the MLP baseline."""
+"""Training runs: start, interrupt, resume, in one process or several; the language model as the MLP baseline."""
 
-import json
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from typing import Any
 
-from stable_baselines3 import A2C, PPO
+import cloudpickle
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
-from stable_baselines3.common.env_util import make_vec_env as sb3_make_vec_env
-from stable_baselines3.common.save_util import load_from_zip_file
-from stable_baselines3.common.vec_env import VecEnv
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from sb3_llm.distributed import Ranks, RanksApart, join_ranks
 from sb3_llm.errors import SetupError
-from sb3_llm.make import make_vec_env
-from sb3_llm.numeric import make_numeric_env
-from sb3_llm.policy import LLMPolicy
+from sb3_llm.folder import RunFolder, algorithm_of, load_model
+from sb3_llm.resume import Checkpoints, unpack_envs, weights_are_finite
+from sb3_llm.runs import ALGORITHMS, HYPERPARAMETERS, POLICIES, Run
 
-ALGORITHMS: dict[str, type[PPO] | type[A2C]] = {"ppo": PPO, "a2c": A2C}
-POLICIES = ("llm", "mlp")
-
-#: Settings that suit each pairing; SB3's own defaults are tuned for other tasks and networks. The language model's are
-#: few large batches, since equal prompts in a batch cost one forward pass; the MLP's PPO settings
-#: are torch-ac's for MiniGrid. What was tried stands in benchmarks/LOG.md; the A2C settings are untuned.
-HYPERPARAMETERS: dict[tuple[str, str], dict[str, Any]] = {
-    ("ppo", "llm"): {"n_steps": 32, "batch_size": 256, "n_epochs": 3, "learning_rate": 1e-4, "ent_coef": 0.01},
-    ("a2c", "llm"): {"n_steps": 8, "learning_rate": 1e-4, "ent_coef": 0.01, "use_rms_prop": False},
-    ("ppo", "mlp"): {"n_steps": 128, "batch_size": 256, "n_epochs": 4, "learning_rate": 1e-3, "ent_coef": 0.01},
-    ("a2c", "mlp"): {"n_steps": 8, "learning_rate": 7e-4, "ent_coef": 0.01},
-}
-
-
-@dataclass(frozen=True)
-class Run:
-    """Everything that a training run is made from; kept beside its model as ``run.json``."""
-
-    env_id: str
-    algorithm: str = "ppo"
-    policy: str = "llm"
-    model: str = "embedded"  # of the language model
-    seed: int = 0
-    n_envs: int = 16
-    env_kwargs: dict[str, Any] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        _check_choice("algorithm", self.algorithm, tuple(ALGORITHMS))
-        _check_choice("policy", self.policy, POLICIES)
-        if self.n_envs < 1:
-            raise SetupError(f"n_envs={self.n_envs}", "at least one environment", "pass --n-envs 16")
-
-    def make_env(self, seed: int | None = None, n_envs: int | None = None) -> VecEnv:
-        """:return: the run's environments, as text or as numbers; ``seed`` and ``n_envs`` are the run's by default."""
-        n_envs, seed = n_envs or self.n_envs, self.seed if seed is None else seed
-        if self.policy == "llm":
-            return make_vec_env(self.env_id, n_envs, seed, **self.env_kwargs)
-        return sb3_make_vec_env(lambda: make_numeric_env(self.env_id, **self.env_kwargs), n_envs, seed)
-
-    def make_model(self, env: VecEnv, **settings: Any) -> BaseAlgorithm:
-        """:return: an untrained SB3 model; ``settings`` of the algorithm take the place of the run's own."""
-        chosen = HYPERPARAMETERS[self.algorithm, self.policy] | settings
-        algorithm = ALGORITHMS[self.algorithm]
-        if self.policy == "mlp":
-            return algorithm("MlpPolicy", env, seed=self.seed, device="cpu", **chosen)
-        return algorithm(LLMPolicy, env, seed=self.seed, policy_kwargs={"model": self.model}, **chosen)
+__all__ = [
+    "ALGORITHMS",
+    "HYPERPARAMETERS",
+    "POLICIES",
+    "Run",
+    "RunFolder",
+    "TrainingStopped",
+    "algorithm_of",
+    "load_model",
+    "train",
+]
 
 
-def _check_choice(name: str, given: str, known: tuple[str, ...]) -> None:
-    if given not in known:
-        raise SetupError(f"{name} {given!r}", f"one of {', '.join(known)}", f"pass --{name} {known[0]}")
-
-
-@dataclass(frozen=True)
-class RunFolder:
-    """Where a run keeps its model."""
-
-    path: Path
-
-    @property
-    def model(self) -> Path:
-        return self.path / "model.zip"
-
-    def save(self, run: Run, model: BaseAlgorithm) -> None:
-        """Write the model and what it was made from. A kill while writing leaves the earlier model whole."""
-        self.path.mkdir(parents=True, exist_ok=True)
-        (self.path / "run.json").write_text(json.dumps(asdict(run), indent=1) + "\n", encoding="utf-8")
-        fresh = self.path / "model.new.zip"
-        model.save(fresh)
-        fresh.replace(self.model)
-
-    def load_run(self) -> Run:
-        """
-        :return: the run this folder belongs to
-        :raises SetupError: if there is none to resume
-        """
-        try:
-            return Run(**json.loads((self.path / "run.json").read_text(encoding="utf-8")))
-        except (OSError, ValueError, TypeError) as error:
-            raise SetupError(
-                f"no run to resume in {self.path} ({error})",
-                "a folder that `sb3-llm train --out` wrote",
-                "leave --resume out to start a new run there, or name the right folder with --out",
-            ) from None
-
-
-class SaveNowAndThen(BaseCallback):
-    """
-    Keep the folder's model fresh, so that a crash loses little.
-
-    :param save: what to call
-    :param every: environment steps between two saves
-    """
-
-    def __init__(self, save: Callable[[], None], every: int) -> None:
-        super().__init__()
-        self.save, self.every, self._next = save, every, every
-
-    def _on_training_start(self) -> None:
-        self._next = self.num_timesteps + self.every
-
-    def _on_rollout_start(self) -> None:
-        if self.num_timesteps >= self._next:
-            self.save()
-            self._next = self.num_timesteps + self.every
-
-    def _on_step(self) -> bool:
-        return True
+class TrainingStopped(RuntimeError):
+    """Training can't go on. The message says why, and which checkpoint is good: no worse one took its place."""
 
 
 def train(
@@ -134,59 +39,98 @@ def train(
     folder: RunFolder,
     resume: bool = False,
     progress_bar: bool = True,
-    callback: list[BaseCallback] | None = None,
-    save_every: int = 10_000,
+    callback: Sequence[BaseCallback] = (),
 ) -> tuple[BaseAlgorithm, bool]:
     """
     Train until ``timesteps``, or until Ctrl-C; the model is in the folder either way.
 
+    Killed at any moment, the run goes on from its last checkpoint with ``resume=True``, and on a CPU ends in the same
+    weights, bit for bit. After Ctrl-C, which stops amid a rollout or an update, it goes on with fresh episodes; several
+    processes save nothing then.
+
+    Under ``torchrun`` each process steps its own ``run.n_envs`` environments and gradients are averaged.
+
     :param run: what to train
-    :param timesteps: environment steps in all, the resumed ones included
+    :param timesteps: environment steps in all, those of all processes and the resumed ones included
     :param folder: where the model goes
-    :param resume: go on from the folder's model
+    :param resume: go on from the folder's checkpoint; from the start, if the run was killed before there was one
     :param progress_bar: show SB3's
-    :param callback: further callbacks
-    :param save_every: environment steps between saves
+    :param callback: further callbacks; their counts are resumed too
     :return: the model, and whether it was trained to the end
+    :raises SetupError: for what can't work, before anything is trained
+    :raises TrainingStopped: if the loss or a gradient is not finite, or another process is gone
     """
-    env = run.make_env()
-    model = load_model(folder.model, env, run.algorithm) if resume else run.make_model(env)
-    callbacks = [SaveNowAndThen(lambda: folder.save(run, model), save_every), *(callback or [])]
-    left = timesteps - model.num_timesteps
-    try:
-        if left > 0:
-            model.learn(left, callback=callbacks, progress_bar=progress_bar, reset_num_timesteps=not resume)
-        finished = True
-    except KeyboardInterrupt:
-        finished = False
-    folder.save(run, model)
-    return model, finished
+    others = list(callback or ())
+    with join_ranks() as ranks:
+        ranks.check(run.algorithm, run.hyperparameters, repr(run))
+        saved = resume and folder.model.exists()
+        model, state = _resumed(run, folder, ranks) if saved else (_begun(run, ranks), None)
+        checkpoints = Checkpoints(partial(folder.save, run, model), run.save_every, ranks, others, state)
+        try:
+            ranks.tie(model.policy)
+            if ranks.chief:  # once all processes have looked at the folder
+                folder.begin(run)
+            left = ranks.share(timesteps) - model.num_timesteps
+            if left > 0:
+                with _attention(run):
+                    bar = progress_bar and ranks.chief
+                    model.learn(left, [checkpoints, *others], progress_bar=bar, reset_num_timesteps=not saved)
+                checkpoints.save()
+        except KeyboardInterrupt as error:
+            if ranks.size > 1:  # which are at different places: there is nothing whole to save
+                apart = RanksApart("interrupted")
+                raise TrainingStopped(_explain(apart, model, ranks, folder, checkpoints.saved_at)) from error
+            folder.save(run, model)
+            return model, False
+        except (FloatingPointError, RanksApart, ValueError) as error:
+            if isinstance(error, ValueError) and weights_are_finite(model):  # MlpPolicy's on NaN are ValueErrors too
+                raise
+            raise TrainingStopped(_explain(error, model, ranks, folder, checkpoints.saved_at)) from error
+    return model, True
 
 
-def load_model(path: Path, env: VecEnv | None, algorithm: str | None = None, **load_options: Any) -> BaseAlgorithm:
-    """
-    Load a model that SB3 saved.
-
-    :param path: the zip
-    :param env: environments to go on with, or None
-    :param algorithm: "ppo" or "a2c"; by default told from what the zip holds
-    :param load_options: as SB3's ``load``
-    :return: the model
-    :raises SetupError: if there is no such file, or it is no model of a known algorithm
-    """
-    if not path.is_file():
-        raise SetupError(f"the model {path}", "a zip file that exists", "check the path; `sb3-llm train` writes one")
-    return ALGORITHMS[algorithm or algorithm_of(path)].load(path, env=env, **load_options)
+def _begun(run: Run, ranks: Ranks) -> BaseAlgorithm:
+    own = ranks.own(run)
+    return own.make_model(own.make_env(), **ranks.quiet, **_device(run, ranks))
 
 
-def algorithm_of(path: Path) -> str:
-    """
-    :param path: a zip that SB3 saved; it does not name its algorithm, but only PPO's has ``n_epochs``
-    :return: "ppo" or "a2c"
-    :raises SetupError: if it is no such zip
-    """
-    try:
-        data, _, _ = load_from_zip_file(path, load_data=True, device="cpu")
-    except (ValueError, OSError, KeyError) as error:
-        raise SetupError(f"{path}, which can't be read ({error})", "a zip that SB3 saved", "save it again") from None
-    return "ppo" if data and "n_epochs" in data else "a2c"
+def _resumed(run: Run, folder: RunFolder, ranks: Ranks) -> tuple[BaseAlgorithm, dict[str, Any] | None]:
+    """The model of the last checkpoint in its environments, and the rest of this process's state."""
+    own, states = ranks.own(run), folder.load_states()
+    if states is not None and len(states) != ranks.size:
+        alone, several = "resume it without torchrun", f"resume it with torchrun --nproc-per-node {len(states)}"
+        raise SetupError(
+            f"{ranks.size} processes for a run of {len(states)}, in {folder.path}",
+            f"{len(states)} processes, which its environments and random numbers belong to",
+            several if len(states) > 1 else alone,
+        )
+    state = cloudpickle.loads(states[ranks.rank]) if states else None
+    env = unpack_envs(state["envs"] if state else None)
+    options = {"seed": own.seed, **ranks.quiet, **_device(run, ranks)}
+    model: Any = load_model(folder.model, env or own.make_env(), run.algorithm, **options)
+    vars(model).update(state["model"] if state else {})
+    if env is None:
+        model._last_obs = None  # SB3 resets the environments then
+        model.env.seed(own.seed + model.num_timesteps)  # not to the episodes that the run began with
+    return model, state
+
+
+def _device(run: Run, ranks: Ranks) -> dict[str, Any]:
+    if run.policy == "mlp":
+        return {"device": "cpu"}
+    return {"device": run.settings.get("device", ranks.device)}
+
+
+def _attention(run: Run) -> AbstractContextManager[Any]:
+    """TRPO differentiates twice, which torch's fused attention kernels can't: "derivative is not implemented"."""
+    return sdpa_kernel(SDPBackend.MATH) if run.algorithm == "trpo" else nullcontext()
+
+
+def _explain(error: Exception, model: BaseAlgorithm, ranks: Ranks, folder: RunFolder, saved_at: int | None) -> str:
+    steps, rollout = model.num_timesteps, getattr(model, "n_steps", 1) * model.n_envs
+    update = max(1, -(-steps // rollout))  # as the policy counts them: rollouts trained on
+    what = f"training stopped at update {update}, after {steps * ranks.size} steps: {str(error).rstrip('.')}."
+    if saved_at is None:
+        return f"{what} There is no checkpoint of this run."
+    how = "the same command" if ranks.size == 1 else f"the same torchrun command, of {ranks.size} processes,"
+    return f"{what} The last good checkpoint is {folder.model}, of step {saved_at}: {how} with --resume goes on."
