@@ -17,8 +17,8 @@ from sb3_llm import LLMPolicy, make_env, make_vec_env
 from sb3_llm.evaluation import evaluate
 
 RESULTS = Path(__file__).parent / "results" / "misleading.json"
-TASK, N_ENVS = "MiniGrid-Empty-Random-5x5-v0", 8
-LURED, STEPS = 2048, 6144  # environment steps in all: with the wrong reward, and in all
+TASK, N_ENVS, MAX_STEPS = "MiniGrid-Empty-Random-5x5-v0", 8, 30
+LURED, STEPS = 1024, 4096  # environment steps: with the wrong reward, and in all
 
 
 class Lure(gym.Wrapper[Any, Any, Any, Any]):
@@ -36,7 +36,7 @@ class Lure(gym.Wrapper[Any, Any, Any, Any]):
 
 def play(bonus: str, ent_coef: float, seed: int) -> dict[str, Any]:
     """:return: success before training, and of the sampled policy at its end."""
-    env = DummyVecEnv([lambda: Monitor(Lure(make_env(TASK), LURED // N_ENVS)) for _ in range(N_ENVS)])
+    env = DummyVecEnv([lambda: Monitor(Lure(make_env(TASK, max_steps=MAX_STEPS), LURED // N_ENVS)) for _ in range(N_ENVS)])
     model = PPO(
         LLMPolicy,
         env,
@@ -52,7 +52,7 @@ def play(bonus: str, ent_coef: float, seed: int) -> dict[str, Any]:
     for name, steps in (("before", 0), ("lured", LURED), ("after", STEPS - LURED)):
         if steps:
             model.learn(steps, reset_num_timesteps=False)
-        test = make_vec_env(TASK, N_ENVS, seed=10_000)
+        test = make_vec_env(TASK, N_ENVS, seed=10_000, max_steps=MAX_STEPS)
         found[name] = evaluate(model, test, 48, greedy=False).success
     return found
 

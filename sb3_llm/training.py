@@ -1,14 +1,12 @@
 """Training runs: start, interrupt, resume, in one process or several; the language model as the MLP baseline."""
 
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import Any
 
 import cloudpickle
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from sb3_llm.distributed import Ranks, RanksApart, join_ranks
 from sb3_llm.errors import SetupError
@@ -72,9 +70,8 @@ def train(
                 folder.begin(run)
             left = ranks.share(timesteps) - model.num_timesteps
             if left > 0:
-                with _attention(run):
-                    bar = progress_bar and ranks.chief
-                    model.learn(left, [checkpoints, *others], progress_bar=bar, reset_num_timesteps=not saved)
+                bar = progress_bar and ranks.chief
+                model.learn(left, [checkpoints, *others], progress_bar=bar, reset_num_timesteps=not saved)
                 checkpoints.save()
         except KeyboardInterrupt as error:
             if ranks.size > 1:  # which are at different places: there is nothing whole to save
@@ -119,11 +116,6 @@ def _device(run: Run, ranks: Ranks) -> dict[str, Any]:
     if run.policy == "mlp":
         return {"device": "cpu"}
     return {"device": run.settings.get("device", ranks.device)}
-
-
-def _attention(run: Run) -> AbstractContextManager[Any]:
-    """TRPO differentiates twice, which torch's fused attention kernels can't: "derivative is not implemented"."""
-    return sdpa_kernel(SDPBackend.MATH) if run.algorithm == "trpo" else nullcontext()
 
 
 def _explain(error: Exception, model: BaseAlgorithm, ranks: Ranks, folder: RunFolder, saved_at: int | None) -> str:
