@@ -36,7 +36,9 @@ class Lure(gym.Wrapper[Any, Any, Any, Any]):
 
 def play(bonus: str, ent_coef: float, seed: int) -> dict[str, Any]:
     """:return: success before training, and of the sampled policy at its end."""
-    env = DummyVecEnv([lambda: Monitor(Lure(make_env(TASK, max_steps=MAX_STEPS), LURED // N_ENVS)) for _ in range(N_ENVS)])
+    env = DummyVecEnv(
+        [lambda: Monitor(Lure(make_env(TASK, max_steps=MAX_STEPS), LURED // N_ENVS)) for _ in range(N_ENVS)]
+    )
     model = PPO(
         LLMPolicy,
         env,

@@ -160,7 +160,7 @@ class LanguageModelCore(BasePolicy):
 
     # -- saving --------------------------------------------------------------------------------------------------------
 
-    def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
+    def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:  # type: ignore[override]
         """:return: what is trained, and "base_model", which names the rest; without weights that never change"""
         return without_frozen(super().state_dict(*args, **kwargs), self.lm, self._identity)
 
