@@ -114,7 +114,7 @@ def _after_the_layers(lm: PreTrainedModel) -> set[int]:
 
 def _free_the_head(lm: PreTrainedModel) -> int:
     """Train the output head on what the frozen layers say; a head tied to the embeddings becomes a copy of its own."""
-    head = lm.get_output_embeddings()
+    head: Any = lm.get_output_embeddings()
     if not isinstance(head, nn.Module):
         given = f'finetune="head" for a {type(lm).__name__}, which shows no output head'
         raise SetupError(given, "get_output_embeddings() to return a module", 'choose finetune="lora"')
