@@ -119,7 +119,8 @@ def _free_the_head(lm: PreTrainedModel) -> int:
         given = f'finetune="head" for a {type(lm).__name__}, which shows no output head'
         raise SetupError(given, "get_output_embeddings() to return a module", 'choose finetune="lora"')
     lm.requires_grad_(False)
-    head.weight = nn.Parameter(head.weight.detach().clone())
+    weight: Any = head.weight
+    head.weight = nn.Parameter(weight.detach().clone())
     lm.config.tie_word_embeddings = False  # what save_pretrained and tie_weights go by
     head.requires_grad_(True)
     return len(decoder_layers(lm))
