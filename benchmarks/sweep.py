@@ -26,7 +26,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
 }
 #: Of PPO and A2C the learning rate, of TRPO the bound on the KL divergence of one step.
 RATES = {
-    "ppo": ("learning_rate", (1e-4, 3e-4, 1e-3, 3e-3)),
+    "ppo": ("learning_rate", (1e-4, 3e-4, 1e-3)),
     "a2c": ("learning_rate", (1e-4, 3e-4, 1e-3)),
     "trpo": ("target_kl", (0.003, 0.01, 0.03)),
 }
