@@ -1,5 +1,6 @@
 """Language models as policies for Stable-Baselines3. Importing this registers the project's environments."""
 
+from sb3_llm.callbacks import PolicyWatch
 from sb3_llm.envs import register_envs
 from sb3_llm.errors import SetupError
 from sb3_llm.export import export
@@ -14,6 +15,7 @@ __all__ = [
     "LLMPolicy",
     "MaskableLLMPolicy",
     "PhraseSpace",
+    "PolicyWatch",
     "SetupError",
     "TextObservation",
     "TextSpace",

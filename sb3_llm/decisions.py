@@ -143,8 +143,7 @@ def ratio_error(model: BaseAlgorithm, samples: int) -> float:
     places = np.unique(np.linspace(0, len(before) - 1, min(samples, len(before))).astype(int))
     size = min(samples, getattr(model, "batch_size", None) or samples)
     policy: Any = model.policy
-    policy.train()  # set_training_mode would count an update
-    policy._scorer.clear()  # in value warm-up, the update too has no gradients for the language model
+    policy.set_training_mode(True)  # also forgets scores: in value warm-up the update has no gradients either
     worst = [0.0]
     for start in range(0, len(places), size):
         some = places[start : start + size]

@@ -49,6 +49,17 @@ class Paths(Follow):
         return {"turn left": 0, f"go to {obs[1]}": 1} | ({"drop": 2} if obs[0] else {})
 
 
+class Forced(Follow):
+    """Two states of three leave no choice."""
+
+    def action_masks(self) -> np.ndarray:
+        return np.arange(3) == self.wanted[1] if self.wanted[1] else np.ones(3, dtype=bool)
+
+
+def forced_env() -> gym.Env[Any, Any]:
+    return TextObservation(Forced(), describe=say)
+
+
 def paths_env() -> gym.Env[Any, Any]:
     env = Paths()
     return TextObservation(env, describe=say, candidates=env.offer, slots=4)
@@ -138,7 +149,14 @@ class Plainly(BaseCallback):
 
 @pytest.mark.parametrize(
     ("algorithm", "env"),
-    [(PPO, follow_env), (A2C, follow_env), (TRPO, follow_env), (MaskablePPO, follow_env), (MaskablePPO, paths_env)],
+    [
+        (PPO, follow_env),
+        (A2C, follow_env),
+        (TRPO, follow_env),
+        (MaskablePPO, follow_env),
+        (MaskablePPO, forced_env),
+        (MaskablePPO, paths_env),
+    ],
 )
 def test_figures_agree_with_plain_ones_and_are_logged(
     algorithm: Any, env: Callable[[], gym.Env[Any, Any]], gpt2_folder: Path, tmp_path: Path
@@ -180,6 +198,25 @@ def test_figures_agree_with_plain_ones_and_are_logged(
     assert set(first) <= set(header)
     assert "kl_to_base" in (tmp_path / "log.txt").read_text()
     assert trained.policy.scoring_route == "packed"
+
+
+@pytest.mark.parametrize("algorithm", [PPO, A2C, MaskablePPO])
+def test_the_ratio_is_computed_as_the_update_does(algorithm: Any, gpt2_folder: Path) -> None:
+    calls: list[tuple[bool, bool, int]] = []
+
+    def spy(policy: Any) -> None:
+        evaluate = policy.evaluate_actions
+
+        def evaluate_actions(obs: torch.Tensor, actions: torch.Tensor, **masks: Any) -> Any:
+            calls.append((torch.is_grad_enabled(), policy.training, len(actions)))
+            assert not policy._scorer.memo._answers
+            return evaluate(obs, actions, **masks)
+
+        policy.evaluate_actions = evaluate_actions
+
+    train(gpt2_folder, PolicyWatch(texts=TEXTS, samples=24), algorithm=algorithm, change=spy)
+    sizes = [24] if algorithm is A2C else [16, 8]
+    assert calls[: len(sizes)] == [(True, True, size) for size in sizes]
 
 
 def test_entropy_of_known_distributions() -> None:
