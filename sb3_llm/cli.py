@@ -1,4 +1,4 @@
-"""The program ``sb3-llm``: train, evaluate, pretrain."""
+"""The program ``sb3-llm``: train, evaluate, pretrain, doctor."""
 
 import json
 import os
@@ -18,6 +18,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.env_util import make_vec_env as sb3_make_vec_env
 from stable_baselines3.common.vec_env import VecEnv
 
+from sb3_llm import doctor
 from sb3_llm.distributed import Ranks, RanksApart
 from sb3_llm.errors import SetupError
 from sb3_llm.evaluation import Evaluation, as_json, as_table, evaluate
@@ -42,6 +43,10 @@ Seed = Annotated[int, typer.Option(help="Same seed, same run.")]
 EnvArg = Annotated[
     list[str] | None, typer.Option("--env-arg", help="The environment's own, as name=JSON: --env-arg size=6")
 ]
+PolicyArg = Annotated[
+    list[str] | None, typer.Option("--policy-arg", help="A keyword of the policy, as name=JSON: temperature=2.0")
+]
+MAZE = "sb3_llm/Maze-v0"
 
 
 @app.command(
@@ -61,9 +66,7 @@ def train_command(
     n_envs: Annotated[int, typer.Option(help="Environments side by side.", min=1)] = 16,
     out: Annotated[Path | None, typer.Option(help="Folder for the model; runs/ENV-POLICY-SEED by default.")] = None,
     env_arg: EnvArg = None,
-    policy_arg: Annotated[
-        list[str] | None, typer.Option("--policy-arg", help="A keyword of the policy, as name=JSON: temperature=2.0")
-    ] = None,
+    policy_arg: PolicyArg = None,
     set_: Annotated[
         list[str] | None, typer.Option("--set", help="A keyword of the algorithm, as name=JSON: n_steps=64")
     ] = None,
@@ -192,6 +195,32 @@ class Masked:
     def predict(self, observation: Any, **options: Any) -> tuple[Any, Any]:
         """:return: as ``MaskablePPO.predict``."""
         return self.model.predict(observation, action_masks=get_action_masks(self.env), **options)
+
+
+@app.command(
+    "doctor",
+    epilog="Example: sb3-llm doctor MiniGrid-DoorKey-5x5-v0 --finetune lora   (works offline)",
+)
+def doctor_command(
+    env_id: Annotated[str, typer.Argument(metavar="ENV", help="A Gymnasium id with discrete actions.")] = MAZE,
+    model: Annotated[str, typer.Option(help='"embedded", a local folder, or a hub name')] = "embedded",
+    algorithm: Annotated[str, typer.Option(help=", ".join(ALGORITHMS))] = "ppo",
+    finetune: Annotated[str | None, typer.Option(help="What of the model is trained: full, lora, top:N, head.")] = None,
+    env_arg: EnvArg = None,
+    policy_arg: PolicyArg = None,
+    as_json_: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+) -> None:
+    """Look for what fails without an error, in this model and environment. Exit code 1 if a check fails."""
+    policy_kwargs = _json_pairs("--policy-arg", policy_arg)
+    if finetune is not None:
+        policy_kwargs["finetune"] = json_or_text(finetune)
+    findings = doctor.run(env_id, model, algorithm, _json_pairs("--env-arg", env_arg), **policy_kwargs)
+    if as_json_:
+        typer.echo(doctor.as_json(findings))
+    else:
+        Console().print(doctor.as_table(findings, f"{model} on {env_id}"))
+    if not all(finding.passed for finding in findings):
+        raise typer.Exit(1)
 
 
 @app.command(
