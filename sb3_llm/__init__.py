@@ -6,6 +6,7 @@ from sb3_llm.errors import SetupError
 from sb3_llm.export import export
 from sb3_llm.make import make_env, make_vec_env
 from sb3_llm.policy import LLMPolicy, MaskableLLMPolicy
+from sb3_llm.presets import presets
 from sb3_llm.spaces import PhraseSpace, TextSpace
 from sb3_llm.wrappers import TextObservation
 
@@ -22,4 +23,5 @@ __all__ = [
     "export",
     "make_env",
     "make_vec_env",
+    "presets",
 ]

@@ -1,0 +1,41 @@
+"""Settings to start from: SB3's own defaults are tuned for small networks that start from nothing."""
+
+from typing import Any
+
+from sb3_llm.errors import SetupError
+from sb3_llm.finetune import read_tuning
+from sb3_llm.runs import HYPERPARAMETERS
+
+SIZES = ("small", "large")
+#: The language model's learning rate by tuning mode, as a multiple of the algorithm's, for a model of some 2 million
+#: parameters: as good as any in the sweep of benchmarks/LOG.md ("learning rates by tuning mode").
+SMALL = {"full": 1.0, "lora": 3.0, "top": 1.0, "head": 1.0}
+#: For hundreds of millions and more. Not measured here: 5e-6 for whole models and 1e-5 for adapters lie between what
+#: GLAM (1e-6), TWOSOME (1e-6) and usual LoRA tuning (1e-4) take.
+LARGE = {"full": 0.05, "lora": 0.1, "top": 0.05, "head": 0.1}
+
+
+def presets(algorithm: str = "ppo", finetune: str | dict[str, Any] = "full", size: str = "small") -> dict[str, Any]:
+    """
+    Keywords of an algorithm and its policy, as a dict of your own to change.
+
+    ``PPO(LLMPolicy, env, **presets("ppo", "lora"))``. Made for 16 environments side by side.
+
+    :param algorithm: "ppo", "a2c", "trpo" or "maskable_ppo"
+    :param finetune: a tuning mode, as :class:`~sb3_llm.LLMPolicy` takes it
+    :param size: "small", for models of a few million parameters such as the embedded one, or "large"; the latter's
+        learning rates were not measured by us
+    :return: keywords
+    :raises SetupError: for an unknown algorithm, mode or size
+    """
+    known = [name for name, policy in HYPERPARAMETERS if policy == "llm"]
+    for name, given, choices in (("algorithm", algorithm, known), ("size", size, SIZES)):
+        if given not in choices:
+            raise SetupError(f"presets of {name}={given!r}", f"one of {', '.join(choices)}", f"write {choices[0]!r}")
+    scale = (SMALL if size == "small" else LARGE)[read_tuning(finetune).mode]
+    policy_kwargs: dict[str, Any] = {"finetune": finetune, "lm_lr_scale": scale}
+    if size == "large" and algorithm != "trpo":  # a fresh value head would push a good prior about at first
+        policy_kwargs |= {"value_warmup": 2}
+    if algorithm == "trpo":
+        del policy_kwargs["lm_lr_scale"]  # the size of TRPO's step is set by its target_kl
+    return {**HYPERPARAMETERS[algorithm, "llm"], "policy_kwargs": policy_kwargs}
