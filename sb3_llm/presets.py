@@ -9,7 +9,7 @@ from sb3_llm.runs import HYPERPARAMETERS
 SIZES = ("small", "large")
 #: The language model's learning rate by tuning mode, as a multiple of the algorithm's, for a model of some 2 million
 #: parameters: as good as any in the sweep of benchmarks/LOG.md ("learning rates by tuning mode").
-SMALL = {"full": 1.0, "lora": 3.0, "top": 1.0, "head": 1.0}
+SMALL = {"full": 1.0, "lora": 3.0, "top": 1.0, "head": 3.0}
 #: For hundreds of millions and more. Not measured here: 5e-6 for whole models and 1e-5 for adapters lie between what
 #: GLAM (1e-6), TWOSOME (1e-6) and usual LoRA tuning (1e-4) take.
 LARGE = {"full": 0.05, "lora": 0.1, "top": 0.05, "head": 0.1}
