@@ -313,9 +313,9 @@ def test_kill_9(tmp_path: Path, gpt2_folder: Path) -> None:
 @pytest.mark.parametrize("case", ["ppo full", "ppo KL", "a2c lora", "a2c top:1"])
 def test_kill_9_again_and_again(case: str, tmp_path: Path, gpt2_folder: Path) -> None:
     """Twenty times in all: while it starts, at random moments, in saves."""
-    whole = Program(gpt2_folder, tmp_path / "whole", 640, case)
+    whole = Program(gpt2_folder, tmp_path / "whole", 2560, case)
     whole.finish()
-    broken, luck = Program(gpt2_folder, tmp_path / "broken", 640, case), random.Random(case)
+    broken, luck = Program(gpt2_folder, tmp_path / "broken", 2560, case), random.Random(case)
     waits: list[Callable[[subprocess.Popen[bytes]], None]] = [
         lambda process: time.sleep(luck.uniform(0, 6)),
         lambda process: (broken.until_trained(process), time.sleep(luck.uniform(0, 1)))[0],
@@ -325,7 +325,9 @@ def test_kill_9_again_and_again(case: str, tmp_path: Path, gpt2_folder: Path) ->
     ]
     luck.shuffle(waits)
     for wait in waits:
-        print(case, broken.kill(wait))
+        told = broken.kill(wait)
+        print(case, told)
+        assert "exit -9" in told, "it was over before it could be killed: make the run longer"
     broken.finish()
     assert_same(tmp_path / "whole" / "model.zip", tmp_path / "broken" / "model.zip")
     assert not list((tmp_path / "broken").glob("*.part"))
