@@ -22,7 +22,7 @@ MODES = ("full", "lora", "top:2", "head")
 SETTINGS: dict[str, dict[str, Any]] = {
     "ppo": {"n_steps": 32, "batch_size": 256, "n_epochs": 3, "ent_coef": 0.01},
     "a2c": {"n_steps": 8, "ent_coef": 0.01, "use_rms_prop": False},
-    "trpo": {"n_steps": 16, "batch_size": 128},
+    "trpo": {"n_steps": 32, "sub_sampling_factor": 8, "cg_max_steps": 5, "batch_size": 256, "n_critic_updates": 3},
 }
 #: Of PPO and A2C the learning rate, of TRPO the bound on the KL divergence of one step.
 RATES = {

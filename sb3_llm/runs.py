@@ -25,7 +25,15 @@ POLICIES = ("llm", "mlp")
 HYPERPARAMETERS: dict[tuple[str, str], dict[str, Any]] = {
     ("ppo", "llm"): {"n_steps": 32, "batch_size": 256, "n_epochs": 3, "learning_rate": 1e-4, "ent_coef": 0.01},
     ("a2c", "llm"): {"n_steps": 8, "learning_rate": 1e-4, "ent_coef": 0.01, "use_rms_prop": False},
-    ("trpo", "llm"): {"n_steps": 16, "batch_size": 256, "n_critic_updates": 3, "learning_rate": 1e-4},
+    # TRPO differentiates twice, for each tensor by itself, through all its prompts at once: every eighth has to do.
+    ("trpo", "llm"): {
+        "n_steps": 32,
+        "sub_sampling_factor": 8,
+        "cg_max_steps": 5,
+        "batch_size": 256,
+        "n_critic_updates": 3,
+        "learning_rate": 1e-4,
+    },
     ("ppo", "mlp"): {"n_steps": 128, "batch_size": 256, "n_epochs": 4, "learning_rate": 1e-3, "ent_coef": 0.01},
     ("a2c", "mlp"): {"n_steps": 8, "learning_rate": 7e-4, "ent_coef": 0.01},
     ("trpo", "mlp"): {"n_steps": 128, "batch_size": 256, "learning_rate": 1e-3},
