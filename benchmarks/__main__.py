@@ -4,9 +4,12 @@ import typer
 
 from benchmarks.demo import demo
 from benchmarks.endtoend import end_to_end
+from benchmarks.misleading import misleading
 from benchmarks.profile import profile
 from benchmarks.scoring import scoring
+from benchmarks.sweep import sweep
 from benchmarks.update import update
+from benchmarks.watching import watching
 
 app = typer.Typer(help="Measure the project.", no_args_is_help=True, add_completion=False, rich_markup_mode=None)
 app.command("demo", epilog="Example: python -m benchmarks demo --out runs/demo")(demo)
@@ -14,6 +17,9 @@ app.command("scoring", epilog="Example: python -m benchmarks scoring --only 1 --
 app.command("decisions", epilog="Example: python -m benchmarks decisions --repeats 3")(end_to_end)
 app.command("profile", epilog="Example: python -m benchmarks profile --iterations 5")(profile)
 app.command("update", epilog="Example: python -m benchmarks update --repeats 5")(update)
+app.command("sweep", epilog="Example: python -m benchmarks sweep --algorithm ppo")(sweep)
+app.command("misleading", epilog="Example: python -m benchmarks misleading --seeds 5")(misleading)
+app.command("watching", epilog="Example: python -m benchmarks watching --repeats 3")(watching)
 
 if __name__ == "__main__":
     app()

@@ -75,7 +75,3 @@ def misleading(
         told = ", ".join(f"{name} {fmean(run[name] for run in mine):.2f}" for name in ("before", "lured", "after"))
         ends = sorted(run["after"] for run in mine)
         print(f"{bonus}, weight {weight}: {told} (seeds at the end {ends[0]:.2f} to {ends[-1]:.2f})")
-
-
-if __name__ == "__main__":
-    typer.run(misleading)

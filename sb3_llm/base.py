@@ -56,14 +56,14 @@ def _share_frozen(base: nn.Module, tuned: nn.Module) -> None:
             ours[name].data = parameter.data
 
 
-def kl_divergence(distribution: Any, base: Any) -> Tensor:
+def kl_divergence(log_probs: Tensor, base: Tensor) -> Tensor:
     """
     KL(pi || pi_base), safe where an action is masked or absent: ``torch.distributions`` gives NaN gradients there.
 
-    :param distribution: a torch Categorical of B states, or SB3-Contrib's masked one
-    :param base: the same of the base model
+    :param log_probs: (B, A) log pi; however low where an action can't be
+    :param base: (B, A) log pi of the base model, under the same masks
     :return: (B,) nats
     """
-    possible = (distribution.probs > 0) & (base.probs > 0)
-    mine, theirs = (each.logits.masked_fill(~possible, 0.0) for each in (distribution, base))
-    return (distribution.probs * (mine - theirs)).sum(dim=-1)
+    impossible = log_probs.exp() == 0
+    mine, theirs = (each.masked_fill(impossible, 0.0) for each in (log_probs, base))
+    return (log_probs.exp() * (mine - theirs)).sum(dim=-1)

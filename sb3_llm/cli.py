@@ -46,7 +46,10 @@ EnvArg = Annotated[
 PolicyArg = Annotated[
     list[str] | None, typer.Option("--policy-arg", help="A keyword of the policy, as name=JSON: temperature=2.0")
 ]
-MAZE = "sb3_llm/Maze-v0"
+Finetune = Annotated[
+    str | None,
+    typer.Option(help='What is trained: full, lora, top:N, head, or JSON such as {"mode": "lora", "rank": 4}'),
+]
 
 
 @app.command(
@@ -58,9 +61,7 @@ def train_command(
     algorithm: Annotated[str, typer.Option(help=", ".join(ALGORITHMS))] = "ppo",
     policy: Annotated[str, typer.Option(help="llm, or mlp: the baseline on the same information as numbers")] = "llm",
     model: Annotated[str, typer.Option(help='"embedded", a local folder, or a hub name')] = "embedded",
-    finetune: Annotated[
-        str | None, typer.Option(help='What of the model is trained: full, lora, top:N, head, or JSON: {"lora": {...}}')
-    ] = None,
+    finetune: Finetune = None,
     timesteps: Annotated[int, typer.Option(help="Environment steps in all.", min=1)] = 20_000,
     seed: Seed = 0,
     n_envs: Annotated[int, typer.Option(help="Environments side by side.", min=1)] = 16,
@@ -202,10 +203,12 @@ class Masked:
     epilog="Example: sb3-llm doctor MiniGrid-DoorKey-5x5-v0 --finetune lora   (works offline)",
 )
 def doctor_command(
-    env_id: Annotated[str, typer.Argument(metavar="ENV", help="A Gymnasium id with discrete actions.")] = MAZE,
+    env_id: Annotated[
+        str, typer.Argument(metavar="ENV", help="A Gymnasium id with discrete actions.")
+    ] = "sb3_llm/Maze-v0",
     model: Annotated[str, typer.Option(help='"embedded", a local folder, or a hub name')] = "embedded",
     algorithm: Annotated[str, typer.Option(help=", ".join(ALGORITHMS))] = "ppo",
-    finetune: Annotated[str | None, typer.Option(help="What of the model is trained: full, lora, top:N, head.")] = None,
+    finetune: Finetune = None,
     env_arg: EnvArg = None,
     policy_arg: PolicyArg = None,
     as_json_: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,

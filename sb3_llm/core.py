@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from sb3_llm.base import BaseModel
-from sb3_llm.checkpoint import fingerprint, require_same_base, require_same_entries, without_frozen
+from sb3_llm.checkpoint import BASE_MODEL, fingerprint, require_same_base, require_same_entries, without_frozen
 from sb3_llm.errors import SetupError, WrongAlgorithm
 from sb3_llm.finetune import freeze, read_tuning
 from sb3_llm.language_model import context_length, load_language_model
@@ -174,7 +174,7 @@ class LanguageModelCore(BasePolicy):
         require_same_base(state_dict, self._identity)
         if strict:
             require_same_entries(state_dict, self.state_dict())
-        known = {name: tensor for name, tensor in state_dict.items() if name != "base_model"}
+        known = {name: tensor for name, tensor in state_dict.items() if name != BASE_MODEL}
         return super().load_state_dict(known, strict=False, assign=assign)
 
     def _get_constructor_parameters(self) -> dict[str, Any]:

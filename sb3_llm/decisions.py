@@ -11,6 +11,7 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.buffers import RolloutBuffer
 from torch import Tensor
 
+from sb3_llm.base import kl_divergence
 from sb3_llm.core import LanguageModelCore
 
 Phrases = tuple[str, ...]
@@ -111,13 +112,8 @@ def drift(window: Sequence[Decisions], base: Sequence[Decisions]) -> float:
     :return: KL(pi || pi of the base model) in nats, mean over all decisions
     """
     pairs = zip(window, base, strict=True)
-    return _mean([_divergences(mine.log_probs, theirs.log_probs) for mine, theirs in pairs], window)
-
-
-def _divergences(log_probs: Tensor, base: Tensor) -> Tensor:
-    """(Q,) KL of (Q, A) log-probabilities; an action that isn't allowed adds nothing."""
-    terms = log_probs.exp() * (log_probs - base)
-    return terms.masked_fill(log_probs == -torch.inf, 0.0).sum(dim=1).clamp(min=0)  # equal ones are off 0 by rounding
+    # Equal ones are off 0 by rounding.
+    return _mean([kl_divergence(mine.log_probs, theirs.log_probs).clamp(min=0) for mine, theirs in pairs], window)
 
 
 def _mean(values: Sequence[Tensor], window: Sequence[Decisions]) -> float:

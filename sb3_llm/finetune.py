@@ -158,7 +158,6 @@ def merge_adapters(lm: PreTrainedModel) -> PreTrainedModel:
         if isinstance(module, BaseTunerLayer):
             module.merge()
             lm.set_submodule(name, module.get_base_layer())
-    for leftover in ("peft_config", "_hf_peft_config_loaded"):
-        if leftover in vars(lm):
-            delattr(lm, leftover)
+    if hasattr(lm, "peft_config"):  # else save_pretrained would look for adapters
+        del lm.peft_config
     return lm

@@ -51,11 +51,11 @@ def load_language_model(
     with _quiet():
         config = _load_config(str(source), options)
         _require_causal(config, str(source))
-        _zero_dropout_in_config(config)
+        zero_dropouts(config)  # before the model is built
         tokenizer = _load_tokenizer(str(source), options)
         lm = _load_weights(str(source), config, DTYPES[dtype], options)
     _require_rows_for(tokenizer, lm, str(source))
-    _zero_dropout_in_modules(lm)
+    zero_dropouts(lm)  # what the configuration did not reach
     return lm, tokenizer
 
 
@@ -207,24 +207,34 @@ def _unusable(source: str, options: dict[str, Any], part: str, error: Exception)
     )
 
 
-def _zero_dropout_in_config(config: Any) -> None:
-    """Set every dropout probability to 0, in sub-configurations and dicts as well, before the model is built."""
-    entries = config if isinstance(config, dict) else vars(config)
-    for key, value in list(entries.items()):
-        if isinstance(value, (dict, PreTrainedConfig)):
-            _zero_dropout_in_config(value)
-        elif "drop" in str(key).lower() and isinstance(value, float):
-            entries[key] = 0.0
+def dropouts(owner: Any, place: str = "") -> Iterator[tuple[dict[str, Any], str, str]]:
+    """
+    Find every dropout probability above 0: of a configuration, its parts and dicts, or of a model's modules, where some
+    are hard-coded, and some are attributes of functional dropout (OPT).
+
+    :param owner: a configuration, a dict of one, or a module
+    :param place: its name
+    :return: where each is held, under which key, and its whole name
+    """
+    if isinstance(owner, nn.Module):
+        held = [
+            (name, vars(module), isinstance(module, nn.modules.dropout._DropoutNd))
+            for name, module in owner.named_modules()
+        ]
+    else:
+        held = [(place, owner if isinstance(owner, dict) else vars(owner), False)]
+    for name, entries, dropping in held:
+        for key, value in entries.items():
+            if isinstance(value, (dict, PreTrainedConfig)) and not isinstance(owner, nn.Module):
+                yield from dropouts(value, f"{name}.{key}")
+            elif isinstance(value, float) and value > 0 and ("drop" in str(key).lower() or (dropping and key == "p")):
+                yield entries, key, f"{name}.{key}"
 
 
-def _zero_dropout_in_modules(lm: nn.Module) -> None:
-    """Set what the configuration did not reach to 0: hard-coded modules, and attributes of functional dropout (OPT)."""
-    for module in lm.modules():
-        if isinstance(module, nn.modules.dropout._DropoutNd):
-            module.p = 0.0
-        for name, value in list(vars(module).items()):
-            if "drop" in name.lower() and isinstance(value, float):
-                setattr(module, name, 0.0)
+def zero_dropouts(owner: Any) -> None:
+    """:param owner: as :func:`dropouts` takes it; every probability in it becomes 0"""
+    for entries, key, _ in list(dropouts(owner)):
+        entries[key] = 0.0
 
 
 @contextmanager

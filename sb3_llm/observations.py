@@ -30,7 +30,7 @@ def text_reader(space: spaces.Space) -> Callable[[Any], list[str]]:
         return lambda obs: [space.decode(row) for row in _numpy(obs)]
     describe = generic_describer(space)
     if isinstance(space, spaces.Dict):
-        return lambda obs: [describe(one) for one in _split({name: _numpy(part) for name, part in obs.items()})]
+        return lambda obs: [describe(one) for one in split_batch({name: _numpy(part) for name, part in obs.items()})]
     return lambda obs: [describe(one) for one in _numpy(obs)]
 
 
@@ -80,6 +80,7 @@ def _numpy(obs: Any) -> np.ndarray:
     return obs.detach().cpu().numpy() if isinstance(obs, torch.Tensor) else np.asarray(obs)
 
 
-def _split(batch: dict[str, np.ndarray]) -> list[dict[str, np.ndarray]]:
+def split_batch(batch: dict[str, np.ndarray]) -> list[dict[str, np.ndarray]]:
+    """:return: one dict for each observation of a batch"""
     size = len(next(iter(batch.values())))
     return [{name: part[index] for name, part in batch.items()} for index in range(size)]

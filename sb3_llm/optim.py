@@ -50,7 +50,7 @@ class StepHooks:
 
     def update_number(self, optimizer: Optimizer) -> int:
         """:return: the number of the update that is going on, from 1: how many rollouts were trained on"""
-        return optimizer.param_groups[-1].get("updates", 0) + self._fresh
+        return optimizer.param_groups[-1]["updates"] + self._fresh
 
     def _before(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
         number = self.update_number(optimizer)
@@ -59,7 +59,7 @@ class StepHooks:
         self._rates = [group["lr"] for group in optimizer.param_groups]
         for group in optimizer.param_groups:
             group["updates"] = number
-            group["lr"] = group["lr"] * group.get("lr_scale", 1.0)
+            group["lr"] = group["lr"] * group["lr_scale"]
 
     def _after(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
         for group, rate in zip(optimizer.param_groups, self._rates, strict=True):

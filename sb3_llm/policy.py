@@ -95,7 +95,7 @@ class ActorCritic(LanguageModelCore):
         if not self._settings["prior_kl"]:
             return distribution.entropy()
         base = self._distribution(self._ask_base(prompts, phrases), action_masks)
-        return -kl_divergence(distribution.distribution, base.distribution)
+        return -kl_divergence(distribution.distribution.logits, base.distribution.logits)
 
     def get_distribution(self, obs: PyTorchObs, action_masks: Any = None) -> Distribution:
         """

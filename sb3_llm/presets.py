@@ -4,9 +4,24 @@ from typing import Any
 
 from sb3_llm.errors import SetupError
 from sb3_llm.finetune import read_tuning
-from sb3_llm.runs import HYPERPARAMETERS
 
 SIZES = ("small", "large")
+PPO = {"n_steps": 32, "batch_size": 256, "n_epochs": 3, "learning_rate": 1e-4, "ent_coef": 0.01}
+#: Few large batches, since equal prompts in a batch cost one forward pass. TRPO differentiates twice, for each tensor
+#: by itself, through all its prompts at once: every eighth has to do.
+ALGORITHMS: dict[str, dict[str, Any]] = {
+    "ppo": PPO,
+    "a2c": {"n_steps": 8, "learning_rate": 1e-4, "ent_coef": 0.01, "use_rms_prop": False},
+    "trpo": {
+        "n_steps": 32,
+        "sub_sampling_factor": 8,
+        "cg_max_steps": 5,
+        "batch_size": 256,
+        "n_critic_updates": 3,
+        "learning_rate": 1e-4,
+    },
+    "maskable_ppo": PPO,
+}
 #: The language model's learning rate by tuning mode, as a multiple of the algorithm's, for a model of some 2 million
 #: parameters: as good as any in the sweep of benchmarks/LOG.md ("learning rates by tuning mode").
 SMALL = {"full": 1.0, "lora": 3.0, "top": 1.0, "head": 3.0}
@@ -28,8 +43,7 @@ def presets(algorithm: str = "ppo", finetune: str | dict[str, Any] = "full", siz
     :return: keywords
     :raises SetupError: for an unknown algorithm, mode or size
     """
-    known = [name for name, policy in HYPERPARAMETERS if policy == "llm"]
-    for name, given, choices in (("algorithm", algorithm, known), ("size", size, SIZES)):
+    for name, given, choices in (("algorithm", algorithm, tuple(ALGORITHMS)), ("size", size, SIZES)):
         if given not in choices:
             raise SetupError(f"presets of {name}={given!r}", f"one of {', '.join(choices)}", f"write {choices[0]!r}")
     scale = (SMALL if size == "small" else LARGE)[read_tuning(finetune).mode]
@@ -38,4 +52,4 @@ def presets(algorithm: str = "ppo", finetune: str | dict[str, Any] = "full", siz
         policy_kwargs |= {"value_warmup": 2}
     if algorithm == "trpo":
         del policy_kwargs["lm_lr_scale"]  # the size of TRPO's step is set by its target_kl
-    return {**HYPERPARAMETERS[algorithm, "llm"], "policy_kwargs": policy_kwargs}
+    return {**ALGORITHMS[algorithm], "policy_kwargs": policy_kwargs}

@@ -39,7 +39,7 @@ def report_prior(phrases: Sequence[str], log_probs: Tensor, continuations: Conti
             f"({told}). It will hardly explore; raise temperature, choose another normalization, or reword phrases.",
             stacklevel=4,
         )
-    if _explained_by_length(log_probs, continuations):
+    if explained_by_length(log_probs, continuations):
         warnings.warn(
             f"the policy starts out by the length of its phrases, in tokens: {told}. "
             'Choose normalization="token" or "word", or phrases of equal length.',
@@ -47,7 +47,8 @@ def report_prior(phrases: Sequence[str], log_probs: Tensor, continuations: Conti
         )
 
 
-def _explained_by_length(log_probs: Tensor, continuations: Continuations) -> bool:
+def explained_by_length(log_probs: Tensor, continuations: Continuations) -> bool:
+    """:return: whether how many tokens a phrase has says nearly all of how likely it is: (B, A) log pi of A phrases"""
     lengths = torch.tensor([float(len(ids)) for ids in continuations.ids], device=log_probs.device)
     mean = log_probs.double().mean(dim=0)  # (A,)
     share = torch.corrcoef(torch.stack([lengths.double(), mean]))[0, 1]  # NaN if all lengths are equal

@@ -15,30 +15,21 @@ from sb3_llm.errors import SetupError
 from sb3_llm.make import make_vec_env
 from sb3_llm.numeric import make_numeric_env
 from sb3_llm.policy import LLMPolicy, MaskableLLMPolicy
+from sb3_llm.presets import ALGORITHMS as PRESETS
+from sb3_llm.presets import presets
 
 ALGORITHMS: dict[str, type[OnPolicyAlgorithm]] = {"ppo": PPO, "a2c": A2C, "trpo": TRPO, "maskable_ppo": MaskablePPO}
 POLICIES = ("llm", "mlp")
 
 #: Settings that suit each pairing; SB3's own defaults are tuned for other tasks and networks. The language model's are
-#: few large batches, since equal prompts in a batch cost one forward pass; the MLP's PPO settings
-#: are torch-ac's for MiniGrid. What was tried stands in benchmarks/LOG.md; those of A2C and TRPO are untuned.
+#: its presets, the MLP's of PPO are torch-ac's for MiniGrid, those of A2C and TRPO are untuned.
 HYPERPARAMETERS: dict[tuple[str, str], dict[str, Any]] = {
-    ("ppo", "llm"): {"n_steps": 32, "batch_size": 256, "n_epochs": 3, "learning_rate": 1e-4, "ent_coef": 0.01},
-    ("a2c", "llm"): {"n_steps": 8, "learning_rate": 1e-4, "ent_coef": 0.01, "use_rms_prop": False},
-    # TRPO differentiates twice, for each tensor by itself, through all its prompts at once: every eighth has to do.
-    ("trpo", "llm"): {
-        "n_steps": 32,
-        "sub_sampling_factor": 8,
-        "cg_max_steps": 5,
-        "batch_size": 256,
-        "n_critic_updates": 3,
-        "learning_rate": 1e-4,
-    },
+    **{(algorithm, "llm"): settings for algorithm, settings in PRESETS.items()},
     ("ppo", "mlp"): {"n_steps": 128, "batch_size": 256, "n_epochs": 4, "learning_rate": 1e-3, "ent_coef": 0.01},
     ("a2c", "mlp"): {"n_steps": 8, "learning_rate": 7e-4, "ent_coef": 0.01},
     ("trpo", "mlp"): {"n_steps": 128, "batch_size": 256, "learning_rate": 1e-3},
 }
-HYPERPARAMETERS |= {("maskable_ppo", policy): HYPERPARAMETERS["ppo", policy] for policy in POLICIES}
+HYPERPARAMETERS["maskable_ppo", "mlp"] = HYPERPARAMETERS["ppo", "mlp"]
 
 #: Keywords of the algorithms that a run has its own words for, or that no JSON value can say.
 NOT_SETTINGS = {"self", "policy", "env", "policy_kwargs", "seed", "_init_setup_model"} | {
@@ -123,8 +114,12 @@ class Run:
 
     def _policy_kwargs(self) -> dict[str, Any]:
         """A dict of its own, for A2C writes its optimizer into what it is given."""
-        named = {"model": self.model} if self.policy == "llm" else {}
-        return named | self.policy_kwargs
+        if self.policy == "mlp":
+            return dict(self.policy_kwargs)
+        preset: dict[str, Any] = {}
+        if self.model == "embedded":  # of no other model is the size known before it is loaded
+            preset = presets(self.algorithm, self.policy_kwargs.get("finetune", "full"))["policy_kwargs"]
+        return preset | {"model": self.model} | self.policy_kwargs
 
 
 def _check_choice(name: str, given: str, known: tuple[str, ...]) -> None:

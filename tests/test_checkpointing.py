@@ -6,7 +6,7 @@ import pytest
 import torch
 from transformers import PreTrainedModel
 
-from sb3_llm.language_model import _zero_dropout_in_modules
+from sb3_llm.language_model import zero_dropouts
 from sb3_llm.scoring import ReferenceScorer, Scores
 from tests.families import FAMILIES, family_lm
 from tests.test_routes import chosen, gradients, some_rows
@@ -18,7 +18,7 @@ def test_checkpointed_layers(family: str, reentrant: bool) -> None:
     """In float64 with the models' own casts to float32, since layers computed again don't see what widens those."""
     random.seed(0)
     lm = family_lm(family)
-    _zero_dropout_in_modules(lm)
+    zero_dropouts(lm)
     scorer, rows = chosen(lm), some_rows()
     right = gradients(lm, ReferenceScorer(lm).score(rows))
     lm.gradient_checkpointing_enable({"use_reentrant": reentrant})

@@ -19,10 +19,9 @@ from transformers.utils import logging as transformers_logging
 
 from sb3_llm.errors import SetupError
 from sb3_llm.language_model import (
-    _zero_dropout_in_config,
-    _zero_dropout_in_modules,
     context_length,
     load_language_model,
+    zero_dropouts,
 )
 from tests.tiny import byte_level_tokenizer, save_language_model, tiny_config, tiny_lm
 
@@ -66,7 +65,7 @@ def test_dropout_is_off_in_nested_configurations() -> None:
     config = tiny_config("mpt", 100, emb_pdrop=0.5)
     vars(config.attn_config)["attn_pdrop"] = 0.5
     config.vision = {"dropout_rate": 0.5, "layers": 2}
-    _zero_dropout_in_config(config)
+    zero_dropouts(config)
     assert (config.attn_config.attn_pdrop, config.emb_pdrop) == (0.0, 0.0)
     assert config.vision == {"dropout_rate": 0.0, "layers": 2}
 
@@ -74,7 +73,7 @@ def test_dropout_is_off_in_nested_configurations() -> None:
 def test_dropout_is_off_where_no_configuration_reaches() -> None:
     layer = nn.Sequential(nn.Dropout(0.5))
     layer.activation_dropout = 0.5  # type: ignore[assignment]
-    _zero_dropout_in_modules(layer)
+    zero_dropouts(layer)
     assert (layer[0].p, layer.activation_dropout) == (0.0, 0.0)
 
 

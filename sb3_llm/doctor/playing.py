@@ -11,7 +11,7 @@ import torch
 from stable_baselines3.common.callbacks import BaseCallback
 from torch import nn
 
-from sb3_llm.observations import _split
+from sb3_llm.observations import split_batch
 
 DECISIONS = 128  # to play
 
@@ -65,7 +65,7 @@ class Rollout(BaseCallback):
 
     def see(self, observations: Any) -> None:
         """:param observations: of all environments, as they stand now"""
-        rows = _split(observations) if isinstance(observations, dict) else list(observations)
+        rows = split_batch(observations) if isinstance(observations, dict) else list(observations)
         self.observations.update((digest(row), row) for row in rows)
         own = self.training_env.get_attr("state") if self._knows_states else rows
         self.states.update(map(digest, own))

@@ -1,17 +1,15 @@
 """Checks of scores: that they are what the language model says, whoever is asked along, and the same in training."""
 
-from collections.abc import Iterator
 from copy import deepcopy
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch.nn.modules.dropout import _DropoutNd
-from transformers import PreTrainedConfig
+from torch import Tensor
 
 from sb3_llm.decisions import ratio_error
 from sb3_llm.doctor.finding import GRADIENTS, NATS, RATIOS, Measured
 from sb3_llm.doctor.patient import Patient, split
+from sb3_llm.language_model import dropouts
 from sb3_llm.scoring import PhraseScores, ReferenceScorer, Row, Scores
 
 ROWS = 6  # for the reference: a forward pass of its own for each phrase
@@ -107,7 +105,7 @@ def _joined(parts: list[PhraseScores], flip: bool = False) -> Scores:
 def dropout(patient: Patient) -> Measured:
     """Every dropout probability, and two passes in training mode."""
     policy = patient.policy
-    found = [*_dropouts(policy), *_settings("config", policy.lm.config)]
+    found = [f"{name}={held[key]}" for held, key, name in (*dropouts(policy), *dropouts(policy.lm.config, "config"))]
     policy.train()
     questions = patient.some(ROWS)
     with torch.enable_grad():
@@ -115,23 +113,6 @@ def dropout(patient: Patient) -> Measured:
     figure = f"{len(found)} above 0{f' ({found[0]}, ...)' if found else ''}; two training passes {apart:.1e} nats apart"
     mend = "set them to 0 after whatever turned them on; a policy that loads its model itself does"
     return Measured(not found and apart <= NATS[policy.lm.dtype] / 10, figure, mend)
-
-
-def _dropouts(policy: nn.Module) -> Iterator[str]:
-    for name, module in policy.named_modules():
-        if isinstance(module, _DropoutNd) and module.p > 0:
-            yield f"{name}.p={module.p}"
-        for key, value in vars(module).items():
-            if "drop" in key.lower() and isinstance(value, float) and value > 0:
-                yield f"{name}.{key}={value}"
-
-
-def _settings(place: str, config: Any) -> Iterator[str]:
-    for key, value in (config if isinstance(config, dict) else vars(config)).items():
-        if isinstance(value, dict | PreTrainedConfig):
-            yield from _settings(f"{place}.{key}", value)
-        elif "drop" in str(key).lower() and isinstance(value, float) and value > 0:
-            yield f"{place}.{key}={value}"
 
 
 def dtype(patient: Patient) -> Measured:

@@ -13,7 +13,7 @@ from sb3_llm.doctor.finding import Measured
 from sb3_llm.doctor.patient import Patient, split
 from sb3_llm.language_model import context_length
 from sb3_llm.observations import longest_text
-from sb3_llm.prior import NEARLY_DETERMINISTIC, _explained_by_length
+from sb3_llm.prior import NEARLY_DETERMINISTIC, explained_by_length
 from sb3_llm.scoring import Continuations
 from sb3_llm.scoring.encoding import Encoder
 from sb3_llm.spaces import TextSpace
@@ -109,7 +109,7 @@ def prior(patient: Patient) -> Measured:
     surest = log_probs.exp().max(dim=1).values.mean().item()
     free = (log_probs.isfinite().sum(dim=1) > 1).any()
     entropy = torch.special.entr(log_probs.exp()).sum(dim=1).mean().item()
-    by_length = policy._fixed is not None and questions[0][2] is None and _explained_by_length(log_probs, policy._fixed)
+    by_length = policy._fixed is not None and questions[0][2] is None and explained_by_length(log_probs, policy._fixed)
     figure = f"the likeliest action has {surest:.3f}, entropy {entropy:.2f} nats"
     figure += f" ({_shares(patient, log_probs)})" if policy._fixed else ""
     figure += "; the length of phrases explains it" if by_length else ""
