@@ -13,6 +13,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv
 from transformers import AutoModelForCausalLM
 
 from sb3_llm import LLMPolicy, MaskableLLMPolicy, export
+from sb3_llm.base import kl_divergence
 from sb3_llm.errors import SetupError
 from sb3_llm.finetune import read_tuning
 from tests.test_policy import SMALL, follow_env
@@ -165,6 +166,20 @@ def test_prior_kl_is_the_entropy_bonus(llama_folder: Path, algorithm: Any) -> No
     assert (kl > 1e-4).all()
     bonus.sum().backward()
     assert all(each.grad.isfinite().all() for each in model.policy.parameters() if each.grad is not None)
+
+
+def test_kl_where_an_action_can_not_be_and_where_the_base_model_never_would() -> None:
+    logits = torch.tensor([[1.0, 2.0, 0.0], [0.0, 0.0, 0.0]], requires_grad=True)
+    impossible = torch.tensor([[False, False, True], [False, False, False]])
+    mine = logits.masked_fill(impossible, -torch.inf).log_softmax(-1)
+    base = torch.tensor([[0.0, 0.0, -torch.inf], [-200.0, -200.0, 0.0]]).log_softmax(-1)
+    kl = kl_divergence(mine, base)
+    share = torch.tensor([1.0, 2.0]).softmax(-1)
+    assert kl[0].item() == pytest.approx((share * (2 * share).log()).sum().item(), rel=1e-5)
+    assert kl[1].item() == pytest.approx(400 / 3 - torch.tensor(3.0).log().item(), rel=1e-5), "0 in float32, and not 0"
+    kl.sum().backward()
+    assert logits.grad is not None
+    assert logits.grad.isfinite().all()
 
 
 def test_prior_kl_holds_the_policy_near_the_base_model(llama_folder: Path) -> None:
