@@ -19,6 +19,7 @@ ALGORITHMS: dict[str, dict[str, Any]] = {
         "batch_size": 256,
         "n_critic_updates": 3,
         "learning_rate": 1e-4,
+        "target_kl": 0.03,
     },
     "maskable_ppo": PPO,
 }

@@ -269,3 +269,10 @@ def test_wilson_interval() -> None:
     assert (low, high) == (pytest.approx(0.8506, abs=1e-3), pytest.approx(0.9343, abs=1e-3))
     assert wilson_interval(0, 10)[0] == pytest.approx(0.0, abs=1e-12)
     assert wilson_interval(10, 10)[1] == 1.0
+
+
+def test_the_embedded_model_is_trained_by_its_preset() -> None:
+    run = Run("sb3_llm/Maze-v0", policy_kwargs={"finetune": "head"})
+    for scale, options in ((3.0, {}), (0.5, {"lm_lr_scale": 0.5})):
+        asked = replace(run, policy_kwargs=run.policy_kwargs | options)
+        assert asked.make_model(run.make_env(n_envs=1)).policy._settings["lm_lr_scale"] == scale

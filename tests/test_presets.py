@@ -32,6 +32,12 @@ def test_presets_are_keywords_that_work(algorithm: str, finetune: Any, size: str
     assert model.policy.optimizer.param_groups[0]["lr_scale"] == chosen["policy_kwargs"].get("lm_lr_scale", 1.0)
 
 
+def test_large_models_warm_their_value_head_up() -> None:
+    assert "value_warmup" not in presets("ppo")["policy_kwargs"]
+    assert presets("ppo", size="large")["policy_kwargs"]["value_warmup"] > 0
+    assert presets("ppo", size="large")["policy_kwargs"]["lm_lr_scale"] < 0.1
+
+
 def test_a_preset_is_a_dict_of_ones_own() -> None:
     presets("ppo")["policy_kwargs"]["finetune"] = "head"
     presets("ppo")["n_steps"] = 1

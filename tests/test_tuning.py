@@ -276,6 +276,19 @@ def test_export_of_something_else(tmp_path: Path) -> None:
 # -- modes and algorithms ----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("finetune", ["top:1", "head"])
+def test_frozen_layers_are_kept_and_not_computed_again(llama_folder: Path, finetune: str) -> None:
+    policy = make(llama_folder, finetune=finetune).policy
+    assert policy._scorer.scorer.frozen is not None
+    obs = torch.as_tensor(make(llama_folder).env.reset())
+    policy.evaluate_actions(obs, torch.zeros(2, dtype=torch.long))
+    computed: list[int] = []
+    policy.lm.model.layers[0].self_attn.register_forward_hook(lambda *_: computed.append(1))
+    policy.set_training_mode(True)
+    policy.evaluate_actions(obs, torch.zeros(2, dtype=torch.long))
+    assert computed == []
+
+
 def test_what_trains_is_told(llama_folder: Path, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level("INFO", "sb3_llm"):
         policy = make(llama_folder, finetune={"mode": "lora", "rank": 2, "target_modules": ["q_proj"]}).policy
