@@ -1,0 +1,1 @@
+"""What can be said of a world, and many ways to say it, in English and Chinese."""
