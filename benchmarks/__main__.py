@@ -10,6 +10,7 @@ from benchmarks.scoring import scoring
 from benchmarks.sweep import sweep
 from benchmarks.update import update
 from benchmarks.watching import watching
+from benchmarks.worlds import worlds
 
 app = typer.Typer(help="Measure the project.", no_args_is_help=True, add_completion=False, rich_markup_mode=None)
 app.command("demo", epilog="Example: python -m benchmarks demo --out runs/demo")(demo)
@@ -20,6 +21,7 @@ app.command("update", epilog="Example: python -m benchmarks update --repeats 5")
 app.command("sweep", epilog="Example: python -m benchmarks sweep --algorithm ppo")(sweep)
 app.command("misleading", epilog="Example: python -m benchmarks misleading --seeds 5")(misleading)
 app.command("watching", epilog="Example: python -m benchmarks watching --repeats 3")(watching)
+app.command("worlds", epilog="Example: python -m benchmarks worlds")(worlds)
 
 if __name__ == "__main__":
     app()

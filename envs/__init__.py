@@ -18,8 +18,14 @@ def register_envs() -> None:
                 max_episode_steps=4 * size * size,
                 kwargs={"size": size},
             )
-    if "sb3_llm/MiniGridMaze-v0" not in gymnasium.registry:
-        gymnasium.register(id="sb3_llm/MiniGridMaze-v0", entry_point="sb3_llm.envs.minigrid_maze:MiniGridMazeEnv")
+    others = {
+        "sb3_llm/MiniGridMaze-v0": "minigrid_maze:MiniGridMazeEnv",
+        "sb3_llm/Rooms-v0": "rooms:RoomsEnv",
+        "sb3_llm/Dialogue-v0": "dialogue:DialogueEnv",
+    }
+    for env_id, where in others.items():
+        if env_id not in gymnasium.registry:
+            gymnasium.register(id=env_id, entry_point=f"sb3_llm.envs.{where}")
 
 
 register_envs()

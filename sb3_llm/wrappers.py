@@ -2,9 +2,10 @@
 
 import contextlib
 import io
+import reprlib
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, SupportsFloat
 
 import gymnasium as gym
@@ -13,12 +14,15 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 
 from sb3_llm.candidates import DEFAULT_SLOTS, Candidates, Offer, absent, check_candidates, read_candidates
+from sb3_llm.describe.describer import SUMMARY, Describer, History, turns_told
 from sb3_llm.describe.generic import generic_describer
 from sb3_llm.errors import SetupError
 from sb3_llm.rewards import Reward, checked_reward
-from sb3_llm.spaces import DEFAULT_MAX_BYTES, PhraseSpace, TextSpace, check_phrases
+from sb3_llm.spaces import DEFAULT_MAX_BYTES, PhraseSpace, TextSpace, check_phrases, is_whole
 
 Describe = Callable[[Any], str]
+#: The words of each action in action order, or of those that are offered, each with its action's number.
+Phrases = Sequence[str] | Mapping[str, int]
 
 
 class Task(gym.Wrapper[Any, Any, Any, Any], gym.utils.RecordConstructorArgs, ABC):
@@ -26,19 +30,18 @@ class Task(gym.Wrapper[Any, Any, Any, Any], gym.utils.RecordConstructorArgs, ABC
     An environment's rules as every policy meets them, whatever form its observations take.
 
     :param env: an environment
-    :param history: how many past actions the observation tells
+    :param history: how many past actions the observation tells, or "summary"
     :param reward: replaces the environment's reward: ``(state, action, next_state, info) -> float``
     :param sparse: the environment pays only for success
     """
 
-    def __init__(self, env: gym.Env[Any, Any], history: int, reward: Reward | None, sparse: bool) -> None:
+    def __init__(self, env: gym.Env[Any, Any], history: History, reward: Reward | None, sparse: bool) -> None:
         super().__init__(env)
-        if isinstance(history, bool) or not isinstance(history, int) or history < 0:
-            raise SetupError(f"history={history!r}", "how many past turns to tell, 0 or more", "pass history=1")
+        check_history(history)
         if reward is not None and not callable(reward):
             raise SetupError(f"reward={reward!r}", "a callable (state, action, next_state, info) -> float", "pass one")
         self.history, self.reward, self.sparse = history, reward, sparse
-        self.turns: deque[Any] = deque(maxlen=history)  # the last actions as choose() says, newest last
+        self.turns: deque[Any] = deque(maxlen=turns_told(history))  # the last actions as choose() says, newest last
         self.state: Any = None  # the environment's own observation
         self.info: dict[str, Any] = {}  # the environment's own, of the present state
         self.ended = False  # the episode, in the present state
@@ -50,6 +53,7 @@ class Task(gym.Wrapper[Any, Any, Any, Any], gym.utils.RecordConstructorArgs, ABC
             self.state, self.info = self.env.reset(seed=seed, options=options)
         self.turns.clear()
         self.ended = False
+        self.began(seed)
         return self.observe(), self.info
 
     def step(self, action: Any) -> tuple[Any, SupportsFloat, bool, bool, dict[str, Any]]:
@@ -58,6 +62,7 @@ class Task(gym.Wrapper[Any, Any, Any, Any], gym.utils.RecordConstructorArgs, ABC
         chosen, turn = self.choose(int(action))
         self.state, reward, terminated, truncated, info = self.env.step(chosen)
         self.turns.append(turn)
+        self.stepped(chosen)
         self.info, self.ended = info, terminated or truncated
         if self.sparse and self.ended:
             info.setdefault("is_success", bool(terminated and float(reward) > 0))
@@ -65,9 +70,15 @@ class Task(gym.Wrapper[Any, Any, Any, Any], gym.utils.RecordConstructorArgs, ABC
             reward = checked_reward(self.reward(before, chosen, self.state, info))
         return self.observe(), float(reward), terminated, truncated, info
 
+    @abstractmethod
     def choose(self, action: int) -> tuple[Any, Any]:
         """:return: what the environment's step gets for an action, and what the history keeps of it."""
-        return action, action
+
+    def began(self, seed: int | None) -> None:
+        """Called with an episode's first state, before it is told."""
+
+    def stepped(self, action: Any) -> None:
+        """Called with the state that an action led to, before it is told."""
 
     @abstractmethod
     def observe(self) -> Any:
@@ -86,10 +97,12 @@ class TextObservation(Task):
     travel with the text, and action ``i`` of ``Discrete(slots)`` means phrase ``i`` of the present state.
 
     :param env: an environment with a ``Discrete`` action space; with ``candidates``, with any
-    :param describe: any callable from an observation of ``env`` to a str; by default numbers are told as numbers
-    :param phrases: the words of each action, in action order; by default the environment's own attribute
-        ``phrases``, else "action 0", "action 1", ...
-    :param history: how many past turns the text tells, each by the phrase that was acted on
+    :param describe: any callable from an observation of ``env`` to a str, or a describer that is told of every step;
+        by default numbers are told as numbers
+    :param phrases: the words of each action, in action order, or a mapping from phrases to actions of ``env``, which
+        offers those alone; by default the environment's own attribute ``phrases``, else "action 0", "action 1", ...
+    :param history: how many past turns the text tells, each by the phrase that was acted on; none by default. A
+        :class:`sb3_llm.describe.describer.Describer` has its own
     :param reward: replaces the environment's reward: ``(state, action, next_state, info) -> float``, where the states
         are observations of ``env``, the action is what its step got, and ``info`` holds ``is_success`` at an
         episode's end
@@ -108,9 +121,9 @@ class TextObservation(Task):
     def __init__(
         self,
         env: gym.Env[Any, Any],
-        describe: Describe | None = None,
-        phrases: Sequence[str] | None = None,
-        history: int = 0,
+        describe: Describe | Describer | None = None,
+        phrases: Phrases | None = None,
+        history: History = 0,
         reward: Reward | None = None,
         sparse: bool = False,
         max_bytes: int = DEFAULT_MAX_BYTES,
@@ -128,9 +141,7 @@ class TextObservation(Task):
             candidates=candidates,
             slots=slots,
         )
-        super().__init__(env, history, reward, sparse)
-        if describe is not None and not callable(describe):
-            raise SetupError(f"describe={describe!r}", "a callable obs -> str", "pass one")
+        super().__init__(env, told_by(describe, history), reward, sparse)
         check_candidates(candidates, slots, phrases)
         self.candidates = candidates
         self.offer = Offer((), ()) if candidates else fixed_offer(env, phrases)  # what the present state offers
@@ -138,6 +149,7 @@ class TextObservation(Task):
         self.action_space = spaces.Discrete(slots) if candidates else PhraseSpace(self.phrases)
         self.text_space = self.observation_space = TextSpace(max_bytes, slots if candidates else 0)
         self.describe = describe or generic_describer(env.observation_space)
+        self.rng = np.random.default_rng()  # of wordings that are drawn for every episode
         self.text = ""  # the present observation text
 
     @property
@@ -168,10 +180,7 @@ class TextObservation(Task):
 
     def observe(self) -> NDArray[np.uint8]:
         """:return: the observation text with the phrases of the present state if they vary, shape ``(max_bytes,)``."""
-        text = self.describe(self.state)
-        if self.history and isinstance(text, str):
-            past = ", ".join(self.turns) or "none"
-            text = f"{text} Last action{'s' if self.history > 1 else ''}: {past}."
+        text = self._tell()
         if self.candidates is None:
             encoded = self.text_space.encode(text)
         else:
@@ -181,21 +190,90 @@ class TextObservation(Task):
         self.text = text
         return encoded
 
+    def began(self, seed: int | None) -> None:
+        """Let a describer with a memory begin a new one; a seed restarts the draws of wordings too."""
+        if seed is not None:
+            self.rng = np.random.default_rng(seed)
+        if isinstance(self.describe, Describer):
+            self.describe.begin(self.state, self.rng)
+
+    def stepped(self, action: Any) -> None:
+        """Let a describer with a memory take in a step."""
+        if isinstance(self.describe, Describer):
+            self.describe.note(action, self.state)
+
+    def _tell(self) -> Any:
+        """The observation text, or whatever else ``describe`` returned, which encoding refuses."""
+        if isinstance(self.describe, Describer):
+            return self.describe.tell(self.state, tuple(self.turns))
+        text = self.describe(self.state)
+        if self.history and isinstance(text, str):
+            past = ", ".join(self.turns) or "none"
+            text = f"{text} Last action{'s' if self.turns.maxlen != 1 else ''}: {past}."
+        return text
+
     def _masks(self) -> NDArray[np.bool_]:
         return np.arange(self.n_actions) < len(self.phrases)
 
 
-def fixed_offer(env: gym.Env[Any, Any], phrases: Sequence[str] | None) -> Offer:
+def check_history(history: Any) -> None:
+    """
+    :param history: should be how many past actions are told, or "summary"
+    :raises SetupError: if it is something else
+    """
+    if history != SUMMARY and (isinstance(history, bool) or not isinstance(history, int) or history < 0):
+        raise SetupError(
+            f"history={history!r}",
+            'how many past turns to tell, 0 or more, or "summary" of all the agent saw and did',
+            "pass history=1",
+        )
+
+
+def told_by(describe: Any, history: Any) -> Any:
+    """
+    :param describe: as in :class:`TextObservation`
+    :param history: as in :class:`TextObservation`
+    :return: the history that is told: a describer with a memory has its own
+    :raises SetupError: if the two don't fit, or ``describe`` can't be called
+    """
+    if isinstance(describe, Describer):
+        if history not in (0, describe.history):
+            given = f"history={history!r} for a describer that tells history={describe.history!r}"
+            raise SetupError(given, "one of them", "leave history out, or make the describer with it")
+        return describe.history
+    check_history(history)
+    if describe is not None and not callable(describe):
+        raise SetupError(f"describe={describe!r}", "a callable obs -> str", "pass one")
+    if history == SUMMARY:
+        raise SetupError(
+            'history="summary" with a describer that has no memory',
+            "a world whose describer draws a map of what the agent saw: MiniGrid, BabyAI, this project's mazes",
+            "pass the number of last actions to tell, such as history=4, or a sb3_llm.describe.describer.Describer",
+        )
+    return history
+
+
+def fixed_offer(env: gym.Env[Any, Any], phrases: Phrases | None) -> Offer:
     """
     :param env: an environment with a ``Discrete`` action space
-    :param phrases: the words of each action, or None for the environment's own or default ones
+    :param phrases: the words of each action, or of those to offer with their numbers, or None for the environment's
+        own or default ones
     :return: what every state offers
     :raises SetupError: for another action space, or phrases that don't fit it
     """
     n_actions = count_actions(env.action_space)
     if phrases is None:
         phrases = getattr(env.unwrapped, "phrases", None) or default_phrases(n_actions)
-    return Offer(check_phrases(phrases, n_actions), tuple(range(n_actions)))
+    if not isinstance(phrases, Mapping):
+        return Offer(check_phrases(phrases, n_actions), tuple(range(n_actions)))
+    wrong = [action for action in phrases.values() if not is_whole(action) or not 0 <= action < n_actions]
+    if wrong:
+        raise SetupError(
+            f"phrases={reprlib.repr(dict(phrases))} for {n_actions} actions",
+            f"for each phrase the number of its action, 0 to {n_actions - 1}; {wrong[0]!r} is none",
+            "correct the number, or take the phrase away",
+        )
+    return Offer(check_phrases(tuple(phrases)), tuple(map(int, phrases.values())))
 
 
 def count_actions(space: spaces.Space) -> int:

@@ -78,7 +78,7 @@ def test_every_render_mode_passes_gymnasiums_checker(monkeypatch: pytest.MonkeyP
     [
         (
             "MiniGrid-Empty-5x5-v0",
-            ("turn left", "turn right", "go forward", "pick up", "drop", "open", "done"),
+            ("turn left", "turn right", "go forward", "pick up", "drop", "open"),
             "Goal: get to the green goal square. Facing east, carrying nothing. Ahead 2 free then wall",
         ),
         ("MiniGrid-Dynamic-Obstacles-6x6-v0", ("turn left", "turn right", "go forward"), "Goal: get to the green"),

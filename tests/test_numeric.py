@@ -74,12 +74,12 @@ def test_no_vector_stands_for_two_texts(env_id: str, options: dict[str, Any], hi
 def test_history_is_one_hot_the_oldest_first() -> None:
     env = make_numeric_env("MiniGrid-Empty-5x5-v0", history=2)
     bare = make_numeric_env("MiniGrid-Empty-5x5-v0", history=0)
-    past = [env.reset(seed=0)[0][-14:]] + [env.step(action)[0][-14:] for action in (1, 2, 0)]
-    eye, nothing = np.eye(7), np.zeros(7)
+    past = [env.reset(seed=0)[0][-12:]] + [env.step(action)[0][-12:] for action in (1, 2, 0)]
+    eye, nothing = np.eye(6), np.zeros(6)
     expected = [(nothing, nothing), (eye[1], nothing), (eye[1], eye[2]), (eye[2], eye[0])]
     assert [row.tolist() for row in past] == [np.concatenate(two).tolist() for two in expected]
-    assert env.observation_space.shape[0] == bare.observation_space.shape[0] + 14
-    assert not env.reset()[0][-14:].any()
+    assert env.observation_space.shape[0] == bare.observation_space.shape[0] + 12
+    assert not env.reset()[0][-12:].any()
 
 
 @pytest.mark.parametrize("env_id", ["MiniGrid-DoorKey-5x5-v0", "sb3_llm/Maze-v0", "CartPole-v1", "FrozenLake-v1"])

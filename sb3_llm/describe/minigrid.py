@@ -1,26 +1,15 @@
 """MiniGrid and BabyAI observations in words, from what the agent itself sees: ``image``, ``direction``, ``mission``."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
-from minigrid.core.constants import COLOR_TO_IDX, OBJECT_TO_IDX, STATE_TO_IDX
-from numpy.typing import NDArray
-
-PHRASES = ("turn left", "turn right", "go forward", "pick up", "drop", "open", "done")
-COMPASS = ("east", "south", "west", "north")
-
-_OBJECT = {index: name for name, index in OBJECT_TO_IDX.items()}
-_COLOR = {index: name for name, index in COLOR_TO_IDX.items()}
-_DOOR_STATE = {index: name for name, index in STATE_TO_IDX.items()}
-_UNSEEN, _EMPTY, _WALL, _FLOOR, _DOOR, _GOAL, _AGENT = (
-    OBJECT_TO_IDX[name] for name in ("unseen", "empty", "wall", "floor", "door", "goal", "agent")
-)
-_OPEN = STATE_TO_IDX["open"]
-_GROUND = (_UNSEEN, _EMPTY, _WALL, _FLOOR, _AGENT)  # told as floor, walls and free distance, not as things
-_COLORLESS = ("goal", "lava")  # always of the same colour, so the colour says nothing
-
-Cell = tuple[int, int]  # (steps ahead, steps right); left is negative
+from sb3_llm.describe.describer import SUMMARY, History
+from sb3_llm.describe.memory import Memory
+from sb3_llm.describe.summary import recall
+from sb3_llm.describe.view import read_view
+from sb3_llm.describe.worded import CANONICAL, Worded
+from sb3_llm.words.facts import Past, View
+from sb3_llm.words.wording import default_wording
 
 
 def describe_minigrid(obs: Mapping[str, Any]) -> str:
@@ -33,105 +22,49 @@ def describe_minigrid(obs: Mapping[str, Any]) -> str:
     :param obs: MiniGrid's own observation: ``image`` (V, V, 3) uint8, ``direction`` int, ``mission`` str
     :return: the observation text, a few sentences in one line
     """
-    view = _view(np.asarray(obs["image"]))
-    size = view.shape[0]
-    carried = _carried(view)
-    sentences = [
-        f"Goal: {obs['mission']}",
-        f"Facing {COMPASS[int(obs['direction'])]}, carrying {carried}",
-        ", ".join(_free_way(view, name, step) for name, step in _WAYS),
-        f"Seen: {', '.join(_things(view, size)) or 'nothing'}",
-        f"Floor: {'; '.join(_floor(view, size))}",
-    ]
-    return ". ".join(sentences) + "."
+    return default_wording().room(obs["mission"], read_view(obs), None)
 
 
-_WAYS: tuple[tuple[str, Cell], ...] = (("Ahead", (1, 0)), ("left", (0, -1)), ("right", (0, 1)))
-
-
-def _view(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Reorder (V, V, 3) from MiniGrid's image[right, down] to view[ahead, right], the agent at [0, V // 2]."""
-    return image.transpose(1, 0, 2)[::-1]
-
-
-def _carried(view: NDArray[np.uint8]) -> str:
-    thing = view[0, view.shape[0] // 2]  # MiniGrid draws what is carried into the agent's own cell
-    return "nothing" if thing[0] in _GROUND else f"a {_name(thing)}"
-
-
-def _free_way(view: NDArray[np.uint8], name: str, step: Cell) -> str:
-    """How many steps are free in one direction, and what ends the way."""
-    size, middle, distance = view.shape[0], view.shape[0] // 2, 0
-    while True:
-        ahead, right = (distance + 1) * step[0], middle + (distance + 1) * step[1]
-        if not (ahead < size and 0 <= right < size):
-            return f"{name} {distance} free"
-        if not _walkable(view[ahead, right]):
-            return f"{name} {distance} free then {_name(view[ahead, right])}"
-        distance += 1
-
-
-def _walkable(cell: NDArray[np.uint8]) -> bool:
-    return cell[0] in (_EMPTY, _FLOOR, _GOAL) or (cell[0] == _DOOR and cell[2] == _OPEN)
-
-
-def _name(cell: NDArray[np.uint8]) -> str:
-    thing, color = _OBJECT[int(cell[0])], _COLOR[int(cell[1])]
-    if cell[0] in _GROUND or thing in _COLORLESS:
-        return thing
-    if cell[0] == _DOOR:
-        return f"{_DOOR_STATE[int(cell[2])]} {color} door"
-    return f"{color} {thing}"
-
-
-def _things(view: NDArray[np.uint8], size: int) -> list[str]:
-    """Every visible thing with its place, the nearest first."""
-    middle = size // 2
-    is_thing = ~np.isin(view[..., 0], _GROUND)
-    is_thing[0, middle] = False  # the agent's own cell: what it carries
-    cells = [(int(a), int(r) - middle) for a, r in np.argwhere(is_thing)]
-    cells.sort(key=lambda cell: (cell[0] + abs(cell[1]), cell))
-    return [f"{_name(view[a, r + middle])} {_place((a, r))}" for a, r in cells]
-
-
-def _place(cell: Cell) -> str:
-    ahead, right = cell
-    words = [f"{ahead} ahead"] if ahead else []
-    words += [_side(right)] if right else []
-    return " ".join(words)
-
-
-def _side(right: int) -> str:
-    return "middle" if right == 0 else f"{abs(right)} {'left' if right < 0 else 'right'}"
-
-
-def _floor(view: NDArray[np.uint8], size: int) -> list[str]:
+class RoomDescriber(Worded):
     """
-    The visible cells that are no wall, as rectangles: rows ahead by columns from the left end to the right end.
+    The same with the agent's own past: its last actions, or a summary of all it saw and did in the episode.
 
-    Things stand on this floor too, so a room stays one rectangle however full it is.
+    :param actions: as in :class:`sb3_llm.describe.worded.Worded`, as are history, language, wording and phrases
+    :param compass: whether the heading is told
+    :param floor: whether the floor's shape is told
     """
-    on_floor = ~np.isin(view[..., 0], (_UNSEEN, _WALL))
-    rectangles: list[tuple[int, int, int, int]] = []  # (first row, left, right, last row)
-    growing: dict[Cell, int] = {}
-    for row in range(size + 1):
-        runs = _runs(on_floor[row]) if row < size else []
-        for (left, right), first in list(growing.items()):
-            if (left, right) not in runs:
-                rectangles.append((first, left, right, row - 1))
-                del growing[left, right]
-        for run in runs:
-            growing.setdefault(run, row)
-    return [_rectangle(first, last, left, right, size // 2) for first, left, right, last in sorted(rectangles)]
 
+    def __init__(
+        self,
+        actions: Mapping[str, int],
+        history: History = SUMMARY,
+        language: str = "en",
+        wording: str = CANONICAL,
+        phrases: Sequence[str] | None = None,
+        compass: bool = True,
+        floor: bool = True,
+    ) -> None:
+        super().__init__(actions, history, language, wording, phrases)
+        self.compass, self.floor = compass, floor
+        self.memory: Memory | None = None
 
-def _runs(row: NDArray[np.bool_]) -> list[Cell]:
-    """First and last index of each stretch of True."""
-    edges = np.flatnonzero(np.diff(np.concatenate(([0], row.astype(np.int8), [0]))))
-    return [(int(start), int(end) - 1) for start, end in zip(edges[::2], edges[1::2], strict=True)]
+    def remember(self, obs: Mapping[str, Any]) -> None:
+        """Begin a new map."""
+        self.memory = Memory(obs) if self.history == SUMMARY else None
 
+    def note(self, action: int, obs: Mapping[str, Any]) -> None:
+        """Take in a step: MiniGrid's number of the action, and what was seen after it."""
+        if self.memory is not None:
+            self.memory.note(action, obs)
 
-def _rectangle(first: int, last: int, left: int, right: int, middle: int) -> str:
-    rows = f"{first}" if first == last else f"{first} to {last}"
-    columns = _side(left - middle) if left == right else f"{_side(left - middle)} to {_side(right - middle)}"
-    return f"{rows} ahead {columns}"
+    def observation(self, obs: Mapping[str, Any], turns: tuple[str, ...]) -> str:
+        """:return: the observation text."""
+        return self.words.room(obs["mission"], *self.facts(obs, turns))
+
+    def facts(self, obs: Mapping[str, Any], turns: tuple[str, ...]) -> tuple[View, Past | None]:
+        """:return: what is told, before any words."""
+        view = read_view(obs, self.compass)
+        past = None if self.history == 0 else Past(turns)
+        if self.memory is not None:
+            view, past = recall(self.memory, view, turns)
+        return view if self.floor else view._replace(floor=None), past

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any
 
+from sb3_llm.envs import MAZE_SIZES
 from sb3_llm.errors import SetupError
 
 #: Ids that start so are for testing alone: every MiniGrid task, its BabyAI twins, and the BabyAI families of
@@ -18,7 +19,8 @@ HELD_OUT = (
     "BabyAI-BossLevel",
     "BabyAI-MiniBossLevel",
 )
-
+#: Mazes with more cells per side are for testing alone.
+MAX_MAZE = 6
 
 DETOURS = (0.0, 0.1, 0.3)
 
@@ -31,6 +33,7 @@ class Source:
     share: float  # of the corpus's lines, relative to the other sources
     env_kwargs: dict[str, Any] = field(default_factory=dict)
     detours: tuple[float, ...] = DETOURS  # chance that a step is random instead of the expert's, drawn per story
+    use_bot: bool = False  # the BabyAI bot tells it instead of the planner
 
     def __post_init__(self) -> None:
         check_allowed(self.env_id, self.env_kwargs)
@@ -40,41 +43,61 @@ def check_allowed(env_id: str, env_kwargs: dict[str, Any]) -> None:
     """
     :param env_id: a Gymnasium id
     :param env_kwargs: its keyword arguments
-    :raises SetupError: if it is held out: a test task, a test layout, or a maze generator kept for testing
+    :raises SetupError: if it is held out: a test task, a test layout, a maze generator or a size kept for testing
     """
     env_id = env_id.rpartition(":")[2]  # gymnasium.make takes "module:id" too
-    is_maze = env_id.startswith("sb3_llm/")
-    held_out = env_id.startswith(HELD_OUT) or (
-        is_maze and (env_kwargs.get("split"), env_kwargs.get("generator")) != ("train", "dfs")
-    )
-    if held_out:
+    if env_id.startswith(HELD_OUT) or (env_id.startswith("sb3_llm/") and not _may_read(env_id, env_kwargs)):
         raise SetupError(
             f"{env_id} {env_kwargs or ''} as a source of the corpus",
             "an environment that is not held out for testing",
-            "leave it out; mazes need split='train' and generator='dfs' written out",
+            "leave it out; mazes need split='train', generator='dfs' and a size of at most "
+            f"{MAX_MAZE} cells written out",
         )
 
 
-def _mazes(env_id: str, share: float, sizes: tuple[int, ...], detours: tuple[float, ...]) -> list[Source]:
+def _may_read(env_id: str, env_kwargs: dict[str, Any]) -> bool:
+    """Of this project's worlds: rooms, and mazes of the training split, generator and sizes."""
+    if env_id == "sb3_llm/Rooms-v0":
+        return True
+    return (
+        env_id in ("sb3_llm/Maze-v0", "sb3_llm/MiniGridMaze-v0")
+        and (env_kwargs.get("split"), env_kwargs.get("generator")) == ("train", "dfs")
+        and env_kwargs.get("size", max(MAZE_SIZES)) <= MAX_MAZE
+    )
+
+
+def _mazes(env_id: str, share: float, sizes: tuple[int, ...], detours: tuple[float, ...] = DETOURS) -> list[Source]:
     kwargs = ({"size": size, "generator": "dfs", "split": "train"} for size in sizes)
     return [Source(env_id, share / len(sizes), each, detours) for each in kwargs]
 
 
-def _levels(share: float, *names: str) -> list[Source]:
-    return [Source(f"BabyAI-{name}", share / len(names)) for name in names]
+def _levels(share: float, *names: str, bot: float = 0.0) -> list[Source]:
+    """BabyAI levels, a share of each told by the bot."""
+    planned = [Source(f"BabyAI-{name}-v0", share * (1 - bot) / len(names)) for name in names]
+    told = [Source(f"BabyAI-{name}-v0", share * bot / len(names), use_bot=True) for name in names]
+    return [source for source in (*planned, *told) if source.share > 0]
+
+
+def _rooms(share: float, **kinds: float) -> list[Source]:
+    total = sum(kinds.values())
+    return [Source("sb3_llm/Rooms-v0", share * part / total, {"kind": kind}) for kind, part in kinds.items()]
 
 
 SOURCES: tuple[Source, ...] = (
-    *_mazes("sb3_llm/Maze-v0", 18, (3, 4, 5, 6), (0.0, 0.3, 0.6)),  # chances to search a wrong branch
-    *_mazes("sb3_llm/MiniGridMaze-v0", 10, (2, 3, 4), DETOURS),
-    *_levels(8, "GoToRedBallGrey-v0", "GoToRedBall-v0", "GoToObj-v0", "GoToObjS4-v0"),
-    *_levels(10, "GoToLocal-v0", "GoToLocalS5N2-v0", "GoToLocalS7N4-v0", "GoToLocalS8N7-v0"),
-    *_levels(8, "GoToDoor-v0", "GoToObjDoor-v0", "ActionObjDoor-v0", "GoToRedBlueBall-v0"),
-    *_levels(8, "PickupLoc-v0", "PickupDist-v0", "OneRoomS8-v0", "OneRoomS12-v0"),
-    *_levels(6, "PutNextLocalS5N3-v0", "PutNextLocalS6N4-v0", "PutNextS4N1-v0"),
-    *_levels(8, "OpenRedDoor-v0", "OpenDoor-v0", "OpenDoorLoc-v0", "OpenTwoDoors-v0"),
-    *_levels(16, "UnlockLocal-v0", "UnlockLocalDist-v0"),
-    *_levels(4, "GoToImpUnlock-v0"),
-    Source("BabyAI-UnlockToUnlock-v0", 6, detours=(0.0,)),  # off the bot's own path it hangs in two of three stories
-    *_levels(8, "GoToObjMazeS4-v0", "GoToObjMazeS4R2-v0", "FindObjS5-v0", "PickupAbove-v0", "UnblockPickup-v0"),
+    *_mazes("sb3_llm/Maze-v0", 10, (3, 4, 5, 6), (0.0, 0.1, 0.3)),
+    *_mazes("sb3_llm/MiniGridMaze-v0", 8, (2, 3, 4, 5)),
+    *_rooms(8, goal=1, walls=1, lava=1, chain=1),
+    *_rooms(16, keydoor=3, lockedroom=2, corridor=2, blocked=1, boxed=0.5),
+    *_rooms(13, fetch=1, goto=0.5, gotodone=2, open=1, opentwo=1, putnear=2, carryto=1),
+    *_levels(6, "GoToRedBallGrey", "GoToRedBall", "GoToObj", "GoToObjS4", "GoToRedBlueBall", bot=0.5),
+    *_levels(8, "GoToLocal", "GoToLocalS5N2", "GoToLocalS7N4", "GoToLocalS8N7", bot=0.5),
+    *_levels(4, "GoToDoor", "GoToObjDoor", "ActionObjDoor", bot=0.5),
+    *_levels(6, "PickupDist", "OneRoomS8", "OneRoomS12", "PickupLoc", bot=0.5),
+    *_levels(6, "PutNextLocal", "PutNextLocalS5N3", "PutNextLocalS6N4", "PutNextS4N1", bot=0.5),
+    *_levels(5, "OpenRedDoor", "OpenDoor", "OpenDoorLoc", "OpenTwoDoors", bot=0.5),
+    *_levels(8, "UnlockLocal", "UnlockLocalDist", bot=0.5),
+    *_levels(6, "GoTo", "Pickup", "Open", "GoToObjMazeS4", "GoToObjMazeS4R2", "FindObjS5", "UnblockPickup"),
 )
+
+#: Shares of the corpus beside the stories: how the worlds work, questions, and dialogue.
+SAYINGS = {"statements": 0.02, "questions": 0.02, "dialogue": 0.015}

@@ -1,163 +1,168 @@
 """Stories: an expert's episodes in words, with random detours so that odd states are told too."""
 
+import contextlib
+import io
 import signal
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from types import FrameType
+from typing import Any, NamedTuple
 
 import gymnasium as gym
 import numpy as np
 from minigrid.minigrid_env import MiniGridEnv
-from minigrid.utils.baby_ai_bot import BabyAIBot
 
-from sb3_llm.envs.layout import OPPOSITE, neighbour, open_directions, optimal_actions
+from sb3_llm.describe.actions import meanings
+from sb3_llm.describe.describer import SUMMARY, History, turns_told
+from sb3_llm.describe.maze import MazeDescriber
+from sb3_llm.describe.minigrid import RoomDescriber
+from sb3_llm.describe.worded import CANONICAL, DRAWN, Worded
 from sb3_llm.envs.maze import MazeEnv
-from sb3_llm.envs.minigrid_maze import MiniGridMazeEnv
-from sb3_llm.wrappers import TextObservation
-
-Line = tuple[str, str]  # (observation text, phrase of the expert's action)
-Expert = Callable[[int | None], int]  # the action really taken last -> the action to take now
+from sb3_llm.pretrain.experts import Expert, make_expert
+from sb3_llm.prompt import DEFAULT_TEMPLATE, SEPARATOR
+from sb3_llm.words.mission import parse
+from sb3_llm.words.statements import view_question
 
 STORY_LIMIT = 120  # steps; longer stories are wandering
-STORY_SECONDS = 1.0  # of computing; the bot takes a tenth of that, or hangs
+STORY_SECONDS = 2.0  # of computing; an expert takes a tenth of that, or hangs
+PLAN_CUE, PLAN_SHARE = "{observation}\nPlan:", 0.04  # of a story's steps also say what they are for
+QUESTION_SHARE = 0.03  # of them are also asked about
+SAY_DONE = " and say done"
+
+
+class Line(NamedTuple):
+    """A line of the corpus: what stands there, and what comes next. The loss is mostly on what comes next."""
+
+    prompt: str
+    completion: str
+
+
+@dataclass(frozen=True)
+class Telling:
+    """How a story is told."""
+
+    history: History
+    language: str
+    wording: str
 
 
 class StoryTimeout(Exception):
     """The expert thought for too long."""
 
 
-def tell_story(env: TextObservation, seed: int, detours: Sequence[float]) -> list[Line]:
+def draw_telling(rng: np.random.Generator) -> Telling:
+    """:return: mostly canonical English with a summary, sometimes other words, Chinese, or only the last actions."""
+    history: History = SUMMARY if rng.random() < 0.85 else int(rng.choice((0, 1, 4)))
+    language, wording = (("en", CANONICAL), ("en", DRAWN), ("zh", CANONICAL), ("zh", DRAWN))[
+        int(rng.choice(4, p=(0.6, 0.2, 0.1, 0.1)))
+    ]
+    return Telling(history, language, wording)
+
+
+def tell_story(
+    env: gym.Env[Any, Any], seed: int, detours: Sequence[float], use_bot: bool = False, telling: Telling | None = None
+) -> list[Line]:
     """
     Let the expert play one episode and write down what it saw and what it would do (DAgger, arXiv 1011.0686).
 
     The phrase is always the expert's choice; the step taken is now and then a random one.
 
-    :param env: an environment of :func:`sb3_llm.make_env` that has an expert
-    :param seed: of the episode and of its detours
+    :param env: a MiniGrid or BabyAI world or a maze, as Gymnasium makes it
+    :param seed: of the episode, its words and its detours
     :param detours: chances of a random step, one of which is drawn for this story
+    :param use_bot: the BabyAI bot instead of the planner
+    :param telling: how to tell it; drawn by default
     :return: the episode's lines
-    :raises Exception: whatever the bot raises; it fails on some levels, and its caller counts that
+    :raises Exception: whatever the expert raises; the bot fails on some levels, and its caller counts that
     """
     rng = np.random.default_rng(seed)
+    telling = telling or draw_telling(rng)
     detour = float(rng.choice(detours))
-    with time_limit(STORY_SECONDS):
-        env.reset(seed=seed)
-        if isinstance(env.unwrapped, MazeEnv):
-            return tell_walk(env, env.unwrapped, detour, rng)
-        expert = make_expert(env.unwrapped)
+    with time_limit(STORY_SECONDS), contextlib.redirect_stdout(io.StringIO()):
+        return _Story(env, seed, telling, rng, use_bot).told(detour)
+
+
+class _Story:
+    """One episode while it is told."""
+
+    def __init__(
+        self, env: gym.Env[Any, Any], seed: int, telling: Telling, rng: np.random.Generator, use_bot: bool
+    ) -> None:
+        self.env, self.rng = env, rng
+        obs, _ = env.reset(seed=seed)
+        # Arriving is not enough where the mission says so, and neither where it doesn't, as in MiniGrid's GoToObject.
+        self.plain = bool(rng.random() < 0.5)
+        self.describer = describer_for(env, telling)
+        self.obs = self._heard(obs)
+        self.describer.begin(self.obs, rng)
+        self.expert: Expert = make_expert(env, obs, use_bot)
+        self.turns: deque[str] = deque(maxlen=turns_told(telling.history))
+
+    def _heard(self, obs: Mapping[str, Any]) -> Mapping[str, Any]:
+        mission = obs.get("mission", "")
+        return {**obs, "mission": mission.removesuffix(SAY_DONE)} if self.plain and SAY_DONE in mission else obs
+
+    def told(self, detour: float) -> list[Line]:
         lines: list[Line] = []
-        taken: int | None = None
         for _ in range(STORY_LIMIT):
-            best = expert(taken)
-            lines.append((env.text, env.phrases[best]))
-            taken = _detour(env, rng) if rng.random() < detour else best
-            _, _, terminated, truncated, _ = env.step(taken)
-            if terminated or truncated:
+            best, purpose = self.expert.advice()
+            if best not in self.describer.keys:  # the bot says "done" where nothing is left to do
                 break
-    return lines
-
-
-def tell_walk(env: TextObservation, maze: MazeEnv, detour: float, rng: np.random.Generator) -> list[Line]:
-    """
-    Walk a maze by the shortest path, now and then searching a wrong branch first, to its last dead end.
-
-    A walker in the maze can't see that a branch is wrong, so nothing is written down on the way in: an expert that
-    knows more than its pupil teaches it to turn back at random (the imitation gap, arXiv 2007.12173). On the way out
-    the shortest path is what anyone would take.
-
-    :param env: the maze as text, just reset
-    :param maze: the same, unwrapped
-    :param detour: chance to search a branch that the path passes
-    :param rng: of the detours
-    :return: the walk's lines
-    """
-    lines: list[Line] = []
-    ended = False
-    while not ended:
-        best = optimal_actions(maze.walls, maze.position, maze.goal)[0]
-        wrong = [a for a in open_directions(maze.walls, maze.position) if a != best and _is_new(maze, a)]
-        if wrong and rng.random() < detour:
-            actions = search_branch(maze, int(rng.choice(wrong)), rng)
-        else:
-            lines.append((env.text, env.phrases[best]))
-            actions = [best]
-        for action in actions:
-            _, _, terminated, truncated, _ = env.step(action)
-            ended = terminated or truncated
-            if ended:
+            lines += self._say(best, purpose)
+            taken = self._detour() if self.rng.random() < detour else best
+            if self._step(taken):
                 break
-    return lines
+        return lines
+
+    def _say(self, best: str, purpose: str) -> list[Line]:
+        words = self.describer.words
+        text = self.describer.tell(self.obs, tuple(self.turns))
+        lines = [line(DEFAULT_TEMPLATE, text, words.phrase(best))]
+        chance = self.rng.random()
+        if chance < PLAN_SHARE and purpose and parse(purpose) is not None:
+            lines.append(line(PLAN_CUE, text, words.mission(purpose)))
+        elif chance > 1 - QUESTION_SHARE and isinstance(self.describer, RoomDescriber):
+            question, answer = view_question(
+                self.rng, words, self.obs["mission"], *self.describer.facts(self.obs, tuple(self.turns))
+            )
+            lines.append(Line(f"{text}\n{question}", f"{SEPARATOR}{answer}\n"))
+        return lines
+
+    def _step(self, key: str) -> bool:
+        action = self.describer.actions[key]
+        obs, _, terminated, truncated, _ = self.env.step(action)
+        self.obs = self._heard(obs)
+        self.turns.append(self.describer.words.phrase(key))
+        self.describer.note(action, self.obs)
+        self.expert.note(action, obs)
+        return terminated or truncated
+
+    def _detour(self) -> str:
+        """Mostly a move; in MiniGrid now and then a pick up, drop or open, so that mistakes are told as well."""
+        keys = [key for key in self.describer.keys if key != "done"]
+        moves = keys[:3] if isinstance(self.env.unwrapped, MiniGridEnv) and self.rng.random() > 0.2 else keys
+        return moves[int(self.rng.integers(len(moves)))]
 
 
-def _is_new(maze: MazeEnv, action: int) -> bool:
-    return neighbour(maze.position, action) not in maze.walked
+def line(template: str, text: str, words: str) -> Line:
+    """:return: the prompt that a template makes of a text, and the words that complete it, to the end of the line."""
+    return Line(template.replace("{observation}", text), f"{SEPARATOR}{words}\n")
 
 
-def search_branch(maze: MazeEnv, action: int, rng: np.random.Generator) -> list[int]:
-    """:return: actions that visit every cell of the branch behind an action, depth first, up to the last new cell."""
-    actions, end = [action], 1
-    came_from = [OPPOSITE[action]]
-    cell, seen = neighbour(maze.position, action), {maze.position}
-    while came_from:
-        seen.add(cell)
-        fresh = [a for a in open_directions(maze.walls, cell) if neighbour(cell, a) not in seen]
-        if fresh:
-            step = int(rng.choice(fresh))
-            came_from.append(OPPOSITE[step])
-        else:
-            step = came_from.pop()
-        cell = neighbour(cell, step)
-        actions.append(step)
-        end = len(actions) if fresh else end
-    return actions[:end]
-
-
-def _detour(env: TextObservation, rng: np.random.Generator) -> int:
-    """Mostly a move; in MiniGrid now and then a pick up, drop or open, so that mistakes are told as well."""
-    if isinstance(env.unwrapped, MiniGridEnv) and rng.random() > 0.2:
-        return int(rng.integers(3))
-    return int(rng.integers(min(env.n_actions, 6)))  # never MiniGrid's "done"
-
-
-def make_expert(env: gym.Env) -> Expert:
-    """
-    :param env: a MiniGrid maze or a BabyAI level, just reset
-    :return: its expert: the shortest path, or the BabyAI bot, which re-plans from the action really taken
-    """
-    if isinstance(env, MiniGridMazeEnv):
-        return lambda taken: next_turn_or_step(env)
-    bot = BabyAIBot(env)
-    return lambda taken: int(bot.replan(taken))
-
-
-def next_turn_or_step(env: MiniGridMazeEnv) -> int:
-    """:return: the first action of a shortest path to the goal, turns counted: 0 left, 1 right, 2 forward."""
-    start = (int(env.agent_pos[0]), int(env.agent_pos[1]), int(env.agent_dir))
-    queue: deque[tuple[tuple[int, int, int], int | None]] = deque([(start, None)])
-    seen = {start}
-    while queue:
-        (x, y, facing), first = queue.popleft()
-        if (x, y) == (env.width - 2, env.height - 2):
-            return 2 if first is None else first
-        for action, state in enumerate(_successors(env, x, y, facing)):
-            if state not in seen:
-                seen.add(state)
-                queue.append((state, action if first is None else first))
-    raise ValueError("no path to the goal")
-
-
-def _successors(env: MiniGridMazeEnv, x: int, y: int, facing: int) -> Iterator[tuple[int, int, int]]:
-    yield x, y, (facing - 1) % 4
-    yield x, y, (facing + 1) % 4
-    ahead = (x + (facing == 0) - (facing == 2), y + (facing == 1) - (facing == 3))
-    yield (x, y, facing) if env.walls[ahead[1], ahead[0]] else (*ahead, facing)
+def describer_for(env: gym.Env[Any, Any], telling: Telling) -> Worded:
+    """:return: the describer that :func:`sb3_llm.make_env` uses for a world."""
+    inner = env.unwrapped
+    if isinstance(inner, MazeEnv):
+        return MazeDescriber(telling.history, telling.language, telling.wording)
+    return RoomDescriber(dict(meanings(inner)), telling.history, telling.language, telling.wording)
 
 
 @contextmanager
 def time_limit(seconds: float) -> Iterator[None]:
     """
-    An alarm around the bot. Works in a process's main thread, as signals do.
+    An alarm around an expert. Works in a process's main thread, as signals do.
 
     :param seconds: of processor time, so that a busy machine drops the same stories as an idle one
     :raises StoryTimeout: when it has passed

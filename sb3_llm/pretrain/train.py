@@ -1,9 +1,11 @@
 """The training loop of the embedded model: next-token prediction on the corpus, most of it on the phrases."""
 
+import hashlib
+import json
 import math
 import time
-from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -14,80 +16,33 @@ from tqdm import tqdm
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from sb3_llm.errors import SetupError
-from sb3_llm.pretrain.corpus import Line
+from sb3_llm.pretrain.corpus import read_lines
+from sb3_llm.pretrain.data import NO_LOSS, Examples, batches, collate, encode, load_examples, save_examples
 from sb3_llm.pretrain.tokenizer import train_tokenizer
-from sb3_llm.prompt import DEFAULT_TEMPLATE, SEPARATOR, Template
 
-NO_LOSS = -100  # what functional.cross_entropy passes over
+TOKENIZER_LINES = 40_000  # evenly spaced in the corpus: enough to find its words
 
 
 @dataclass(frozen=True)
 class PretrainConfig:
     """How the embedded model is built and trained."""
 
-    hidden_size: int = 160
-    intermediate_size: int = 432
+    hidden_size: int = 192
+    intermediate_size: int = 512
     layers: int = 6
-    heads: int = 5
-    vocab_size: int = 1024  # at most; a small corpus has fewer words to merge
+    heads: int = 6
+    vocab_size: int = 2048  # at most; a small corpus has fewer words to merge
     context: int = 1024  # tokens
-    steps: int = 2400
-    batch_lines: int = 48
+    steps: int = 6000
+    batch_tokens: int = 6400  # padding included
     learning_rate: float = 2e-3  # peak; warmed up, then a cosine to a tenth
     warmup_steps: int = 100
     weight_decay: float = 0.01
-    prompt_weight: float = 0.05  # of a prompt token's loss beside a phrase token's
-    held_out_lines: int = 1000  # kept from training, to measure on
-    save_every: int = 500  # steps between resumable states
+    prompt_weight: float = 0.05  # of a prompt token's loss beside a completion token's
+    held_out_lines: int = 2000  # kept from training, to measure on
+    save_every: int = 250  # steps between resumable states
+    precision: str = "float32"  # of the matrix products: "float32" or "bfloat16"; weights stay float32
     seed: int = 0
-
-
-@dataclass(frozen=True)
-class Example:
-    """One line as token ids; the last ``n_phrase`` are the phrase and the newline that ends it."""
-
-    ids: list[int]
-    n_phrase: int
-
-
-def encode_lines(lines: Sequence[Line], tokenizer: PreTrainedTokenizerFast) -> list[Example]:
-    """
-    :param lines: (observation text, phrase) pairs
-    :param tokenizer: the model's
-    :return: prompt, separator, phrase and newline as ids, jointly encoded as the policy will score them
-    """
-    template = Template(DEFAULT_TEMPLATE, [])
-    prompts = [template.prompt(text) for text, _ in lines]
-    wholes = [f"{prompt}{SEPARATOR}{phrase}\n" for prompt, (_, phrase) in zip(prompts, lines, strict=True)]
-    prompt_ids, whole_ids = tokenizer(prompts)["input_ids"], tokenizer(wholes)["input_ids"]
-    return [Example(whole, len(whole) - len(prompt)) for prompt, whole in zip(prompt_ids, whole_ids, strict=True)]
-
-
-def batches(examples: Sequence[Example], config: PretrainConfig) -> Iterator[list[Example]]:
-    """Batches for ever, the same for the same seed: shuffled, with lines of like length side by side."""
-    rng = np.random.default_rng(config.seed)
-    while True:
-        order = rng.permutation(len(examples))
-        for start in range(0, len(order), 50 * config.batch_lines):
-            block = sorted(order[start : start + 50 * config.batch_lines], key=lambda i: len(examples[i].ids))
-            starts = rng.permutation(np.arange(0, len(block), config.batch_lines))
-            for first in starts:
-                yield [examples[i] for i in block[first : first + config.batch_lines]]
-
-
-def collate(batch: Sequence[Example], prompt_weight: float) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """:return: ids, targets and loss weights, each (B, S); right-padded, which causal attention never looks at."""
-    width = max(len(example.ids) for example in batch)
-    ids = torch.zeros(len(batch), width, dtype=torch.long)
-    targets = torch.full((len(batch), width), NO_LOSS)
-    weights = torch.zeros(len(batch), width)
-    for row, example in enumerate(batch):
-        n = len(example.ids)
-        ids[row, :n] = torch.tensor(example.ids)
-        targets[row, : n - 1] = ids[row, 1:n]
-        weights[row, : n - 1] = prompt_weight
-        weights[row, n - 1 - example.n_phrase : n - 1] = 1.0
-    return ids, targets, weights
 
 
 def token_losses(model: LlamaForCausalLM, ids: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
@@ -122,71 +77,120 @@ def learning_rate(step: int, config: PretrainConfig) -> float:
     return config.learning_rate * warm * (0.55 + 0.45 * math.cos(math.pi * step / config.steps))
 
 
+def make_optimizers(model: LlamaForCausalLM, config: PretrainConfig) -> list[torch.optim.Optimizer]:
+    """
+    Muon (Jordan et al. 2024) for the matrices inside the layers, scaled as AdamW's steps are (arXiv 2502.16982), and
+    AdamW for embeddings and norms.
+
+    :return: the two; after 300 steps Muon's loss is where AdamW's alone is much later (benchmarks/LOG.md)
+    """
+    inner = [p for name, p in model.named_parameters() if p.ndim == 2 and "embed" not in name]
+    rest = [p for name, p in model.named_parameters() if p.ndim != 2 or "embed" in name]
+    return [
+        torch.optim.Muon(inner, weight_decay=config.weight_decay, adjust_lr_fn="match_rms_adamw"),
+        torch.optim.AdamW(rest, betas=(0.9, 0.95), weight_decay=config.weight_decay),
+    ]
+
+
 def pretrain(
-    lines: Sequence[Line], config: PretrainConfig, folder: Path, device: str = "auto"
+    corpus: Path, config: PretrainConfig, folder: Path, device: str = "auto"
 ) -> tuple[LlamaForCausalLM, PreTrainedTokenizerFast, dict[str, Any]]:
     """
     Train a model on a corpus from scratch. Interrupted, it goes on from its last state in ``folder``.
 
-    :param lines: the corpus
+    :param corpus: folder that :func:`sb3_llm.pretrain.corpus.write_corpus` wrote
     :param config: shape and training of the model
-    :param folder: where the resumable state is kept
+    :param folder: where token ids and the resumable state are kept
     :param device: "cpu", "cuda" or "auto"
     :return: model, tokenizer, and a report: steps, tokens, seconds and held-out figures
+    :raises SetupError: if the corpus is too small to hold lines out, or an option is unknown
     """
     device = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
-    if not 0 < config.held_out_lines < len(lines):
-        raise SetupError(
-            f"a corpus of {len(lines)} lines with held_out_lines={config.held_out_lines}",
-            "some lines to measure on, and others left over to train on",
-            "tell a longer corpus, or hold out fewer lines",
-        )
-    order = np.random.default_rng(config.seed).permutation(len(lines))
-    lines = [lines[i] for i in order]
-    tokenizer = train_tokenizer(
-        (f"{text}\nAction: {phrase}\n" for text, phrase in lines), config.vocab_size, config.context
-    )
-    examples = encode_lines(lines, tokenizer)
-    held_out, examples = examples[: config.held_out_lines], examples[config.held_out_lines :]
+    manifest = json.loads((corpus / "manifest.json").read_text(encoding="utf-8"))
+    check_config(config, manifest["lines"])
+    every = max(1, manifest["lines"] // TOKENIZER_LINES)
+    texts = (prompt + completion for prompt, completion in islice(read_lines(corpus), 0, None, every))
+    tokenizer = train_tokenizer(texts, config.vocab_size, config.context)
+    examples = encoded(corpus, tokenizer, folder, manifest["sha256"])
+    order = np.random.default_rng(config.seed).permutation(len(examples))
+    held_out, order = order[: config.held_out_lines], order[config.held_out_lines :]
     model = build_model(config, tokenizer)
     model.to(torch.device(device))  # type: ignore[arg-type]  # transformers wraps torch's signature
-    run = _train(model, examples, config, folder / "state.pt", device)
-    report = run | evaluate(model, held_out, config) | {"config": asdict(config), "device": device}
+    run = _train(model, examples, order, config, folder / "state.pt", device)
+    report = run | evaluate(model, examples, held_out, config) | {"config": asdict(config), "device": device}
     model.cpu()
     return model, tokenizer, report
 
 
+def check_config(config: PretrainConfig, n_lines: int) -> None:
+    """
+    :param config: of a training
+    :param n_lines: of its corpus
+    :raises SetupError: if they don't fit each other, or an option is unknown
+    """
+    if not 0 < config.held_out_lines < n_lines:
+        raise SetupError(
+            f"a corpus of {n_lines} lines with held_out_lines={config.held_out_lines}",
+            "some lines to measure on, and others left over to train on",
+            "tell a longer corpus, or hold out fewer lines",
+        )
+    if config.precision not in ("float32", "bfloat16"):
+        raise SetupError(f"precision={config.precision!r}", "'float32' or 'bfloat16'", "pass precision='float32'")
+
+
+def encoded(corpus: Path, tokenizer: PreTrainedTokenizerFast, folder: Path, sha256: str) -> Examples:
+    """:return: the corpus as token ids, from disk if it was encoded with the same tokenizer before."""
+    vocabulary = json.dumps(tokenizer.get_vocab(), sort_keys=True).encode()
+    made_from = f"{sha256} {hashlib.sha256(vocabulary).hexdigest()}"
+    examples = load_examples(folder, made_from)
+    if examples is None:
+        save_examples(encode(read_lines(corpus), tokenizer), folder, made_from)
+        examples = load_examples(folder, made_from)
+        assert examples is not None
+    return examples
+
+
 def _train(
-    model: LlamaForCausalLM, examples: Sequence[Example], config: PretrainConfig, state_path: Path, device: str
+    model: LlamaForCausalLM,
+    examples: Examples,
+    order: np.ndarray,
+    config: PretrainConfig,
+    state_path: Path,
+    device: str,
 ) -> dict[str, Any]:
-    optimizer = torch.optim.AdamW(model.parameters(), betas=(0.9, 0.95), weight_decay=config.weight_decay)
+    optimizers = make_optimizers(model, config)
     run = {"step": 0, "tokens": 0, "seconds": 0.0}
     if state_path.exists():
         state = torch.load(state_path, weights_only=True, map_location=device)
         model.load_state_dict(state["model"])
-        optimizer.load_state_dict(state["optimizer"])
+        for optimizer, kept in zip(optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(kept)
         run = state["run"]
     start, first = time.monotonic() - run["seconds"], run["step"]
     progress = tqdm(range(config.steps), desc="pretraining", initial=first, unit="step")
-    for step, batch in zip(range(config.steps), batches(examples, config), strict=False):
+    stream = batches(examples.lengths(), order, config.batch_tokens, config.seed)
+    for step, batch in zip(range(config.steps), stream, strict=False):
         if step < first:  # replay the data order up to where the run stopped
             continue
-        ids, targets, weights = (part.to(device) for part in collate(batch, config.prompt_weight))
-        for group in optimizer.param_groups:
+        ids, targets, weights = (part.to(device) for part in collate(examples, batch, config.prompt_weight))
+        for group in (group for optimizer in optimizers for group in optimizer.param_groups):
             group["lr"] = learning_rate(step, config)
-        losses = token_losses(model, ids, targets)
+        with torch.autocast(device, torch.bfloat16, enabled=config.precision == "bfloat16"):
+            losses = token_losses(model, ids, targets)
         loss = (losses * weights).sum() / weights.sum()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        optimizer.zero_grad()
+        for optimizer in optimizers:
+            optimizer.step()
+            optimizer.zero_grad()
         run = {"step": step + 1, "tokens": run["tokens"] + ids.numel(), "seconds": time.monotonic() - start}
         progress.update()
         if step % 20 == 0:
             phrase = weights == 1.0
             progress.set_postfix(loss=f"{loss.item():.3f}", phrase_loss=f"{losses[phrase].mean().item():.3f}")
         if (step + 1) % config.save_every == 0:
-            _save_state(state_path, {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "run": run})
+            kept = [optimizer.state_dict() for optimizer in optimizers]
+            _save_state(state_path, {"model": model.state_dict(), "optimizers": kept, "run": run})
     progress.close()
     return run
 
@@ -198,27 +202,34 @@ def _save_state(path: Path, state: dict[str, Any]) -> None:
 
 
 @torch.no_grad()
-def evaluate(model: LlamaForCausalLM, examples: Sequence[Example], config: PretrainConfig) -> dict[str, float]:
+def evaluate(
+    model: LlamaForCausalLM, examples: Examples, held_out: np.ndarray, config: PretrainConfig
+) -> dict[str, float]:
     """
     :param model: the trained model
-    :param examples: lines it has not seen
+    :param examples: the corpus
+    :param held_out: lines of it that the model has not seen
     :param config: for the batch size
-    :return: perplexity per prompt token and per phrase token, and how often the likeliest first token is the expert's
+    :return: perplexity per prompt token and per completion token, and how often the likeliest first token of a
+        completion is the right one
     """
     device, sums = model.device, np.zeros(5)
-    for start in range(0, len(examples), config.batch_lines):
-        batch = examples[start : start + config.batch_lines]
-        # Here the weights only tell prompt and phrase apart.
-        ids, targets, weights = (part.to(device) for part in collate(batch, prompt_weight=0.5))
+    by_length = held_out[np.argsort(examples.lengths()[held_out], kind="stable")]
+    for start in range(0, len(by_length), 32):
+        batch = by_length[start : start + 32]
+        # Here the weights only tell prompt and completion apart.
+        ids, targets, weights = (part.to(device) for part in collate(examples, batch, prompt_weight=0.5))
         logits = model(input_ids=ids, use_cache=False).logits.float()
         losses = functional.cross_entropy(logits.transpose(1, 2), targets, reduction="none", ignore_index=NO_LOSS)
-        first = torch.tensor([len(e.ids) - 1 - e.n_phrase for e in batch], device=device)
+        first = (weights == 1.0).int().argmax(1)
         rows = torch.arange(len(batch), device=device)
         right = (logits[rows, first].argmax(-1) == targets[rows, first]).sum()
-        phrase, prompt = weights == 1.0, (weights > 0) & (weights < 1)
-        sums += [losses[prompt].sum(), prompt.sum(), losses[phrase].sum(), phrase.sum(), right]
+        completion, prompt = weights == 1.0, (weights > 0) & (weights < 1)
+        sums += np.array(
+            [losses[prompt].sum(), prompt.sum(), losses[completion].sum(), completion.sum(), right], dtype=np.float64
+        )
     return {
         "prompt_perplexity": math.exp(sums[0] / sums[1]),
         "phrase_perplexity": math.exp(sums[2] / sums[3]),
-        "first_token_accuracy": sums[4] / len(examples),
+        "first_token_accuracy": float(sums[4] / len(held_out)),
     }

@@ -1,0 +1,82 @@
+"""TextWorld's coin collector: PPO on 50 games, success on games it never saw, beside random play."""
+
+import json
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import torch
+import typer
+from stable_baselines3 import PPO
+from stable_baselines3.common.env_util import make_vec_env
+from stable_baselines3.common.vec_env import VecEnv
+
+from sb3_llm import LLMPolicy, TextObservation
+from sb3_llm.describe.textworld import describe_textworld
+from sb3_llm.envs.textworld_games import textworld_candidates, textworld_env
+from sb3_llm.evaluation import evaluate
+
+RESULTS = Path(__file__).parent / "results" / "textworld_coin.json"
+N_ENVS, TEST_SEED = 8, 10_000
+
+
+def make_envs(split: str, games: int, level: int, max_steps: int, seed: int) -> VecEnv:
+    """:return: coin collectors side by side, with the last four commands told."""
+
+    def make() -> TextObservation:
+        env = textworld_env("textworld:coin_collector", split=split, games=games, level=level, max_steps=max_steps)
+        return TextObservation(env, describe_textworld, history=4, candidates=textworld_candidates, slots=8)
+
+    return make_vec_env(make, N_ENVS, seed=seed)
+
+
+def random_success(env: VecEnv, episodes: int) -> float:
+    """:return: the success of random commands among those that can change something."""
+    rng, ends = np.random.default_rng(0), []
+    env.reset()
+    while len(ends) < episodes:
+        masks = env.env_method("action_masks")
+        _, _, dones, infos = env.step(np.array([rng.choice(np.flatnonzero(mask)) for mask in masks]))
+        ends += [info["is_success"] for done, info in zip(dones, infos, strict=True) if done]
+    return float(np.mean(ends))
+
+
+def textworld_coin(
+    level: Annotated[int, typer.Option(help="As TextWorld counts: up to 100 that many rooms in a row.")] = 10,
+    steps: Annotated[int, typer.Option(min=1, help="Environment steps of training.")] = 8192,
+    games: Annotated[int, typer.Option(min=1, help="Training games.")] = 50,
+    test_games: Annotated[int, typer.Option(min=1)] = 30,
+    max_steps: Annotated[int, typer.Option(min=1)] = 30,
+    seeds: Annotated[int, typer.Option(min=1)] = 1,
+) -> None:
+    """Train and print success before, during and after; written to benchmarks/results/textworld_coin.json."""
+    torch.set_num_threads(1)
+    test = make_envs("test", test_games, level, max_steps, TEST_SEED)
+    found: dict[str, Any] = {"level": level, "games": games, "test_games": test_games, "max_steps": max_steps}
+    found["random"] = random_success(test, 240)
+    print(json.dumps(found), flush=True)
+    found["runs"] = [
+        train(seed, steps, make_envs("train", games, level, max_steps, seed), test) for seed in range(seeds)
+    ]
+    RESULTS.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+
+
+def train(seed: int, steps: int, env: VecEnv, test: VecEnv) -> dict[str, Any]:
+    """:return: success on the test games of the sampled policy, over the steps, and the seconds of training."""
+    model = PPO(
+        LLMPolicy, env, n_steps=64, batch_size=128, n_epochs=4, learning_rate=3e-4, gamma=0.95, ent_coef=0.01, seed=seed
+    )
+    run: dict[str, Any] = {"seed": seed, "curve": []}
+    seconds = 0.0
+    while True:
+        test.seed(TEST_SEED)
+        sampled = evaluate(model, test, 64, greedy=False)
+        point = {"steps": model.num_timesteps, "seconds": round(seconds), "success": sampled.success}
+        run["curve"].append(point | {"length": sampled.mean_length})
+        print(json.dumps(run["curve"][-1]), flush=True)
+        if model.num_timesteps >= steps:
+            return run | {"greedy": evaluate(model, test, 64, greedy=True).success}
+        began = time.perf_counter()
+        model.learn(1024, reset_num_timesteps=False)
+        seconds += time.perf_counter() - began

@@ -1,0 +1,129 @@
+"""A corpus as token ids on disk, and batches of it."""
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from transformers import PreTrainedTokenizerFast
+
+from sb3_llm.errors import SetupError
+from sb3_llm.pretrain.stories import Line
+
+NO_LOSS = -100  # what functional.cross_entropy passes over
+CHUNK = 20_000  # lines that are encoded at a time
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Lines as token ids, one after the other; the last ``n_completion`` of each are its completion."""
+
+    ids: NDArray[np.uint16]
+    starts: NDArray[np.int64]  # (lines + 1,)
+    n_completion: NDArray[np.int64]  # (lines,)
+
+    def __len__(self) -> int:
+        return len(self.n_completion)
+
+    def lengths(self) -> NDArray[np.int64]:
+        """:return: how many tokens each line has."""
+        return np.diff(self.starts)
+
+    def line(self, index: int) -> NDArray[np.int64]:
+        """:return: the ids of one line."""
+        return self.ids[self.starts[index] : self.starts[index + 1]].astype(np.int64)
+
+
+def encode(lines: Iterable[Line], tokenizer: PreTrainedTokenizerFast) -> Examples:
+    """
+    :param lines: prompts and completions
+    :param tokenizer: the model's
+    :return: their ids, jointly encoded as the policy will score them
+    :raises SetupError: if a line is longer than the model's context
+    """
+    ids: list[NDArray[np.uint16]] = []
+    lengths, completions = [0], []
+    stream = iter(lines)
+    while chunk := list(islice(stream, CHUNK)):
+        wholes = tokenizer([prompt + completion for prompt, completion in chunk])["input_ids"]
+        prompts = tokenizer([prompt for prompt, _ in chunk])["input_ids"]
+        for whole, prompt in zip(wholes, prompts, strict=True):
+            ids.append(np.array(whole, np.uint16))
+            lengths.append(len(whole))
+            completions.append(len(whole) - len(prompt))
+    if max(lengths) > tokenizer.model_max_length:
+        raise SetupError(
+            f"a line of {max(lengths)} tokens",
+            f"at most {tokenizer.model_max_length}, the model's context",
+            "raise context in PretrainConfig",
+        )
+    return Examples(np.concatenate(ids), np.cumsum(lengths), np.array(completions))
+
+
+def save_examples(examples: Examples, folder: Path, made_from: str) -> None:
+    """Keep examples on disk, with a word on what they were made from."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in ("ids", "starts", "n_completion"):
+        np.save(folder / f"{name}.npy", getattr(examples, name))
+    (folder / "examples.json").write_text(json.dumps(made_from))
+
+
+def load_examples(folder: Path, made_from: str) -> Examples | None:
+    """:return: the examples kept in a folder if they were made from the same, mapped from disk."""
+    path = folder / "examples.json"
+    if not path.exists() or json.loads(path.read_text()) != made_from:
+        return None
+    return Examples(*(np.load(folder / f"{name}.npy", mmap_mode="r") for name in ("ids", "starts", "n_completion")))
+
+
+def batches(lengths: NDArray[np.int64], order: NDArray[np.int64], size: int, seed: int) -> Iterator[NDArray[np.int64]]:
+    """
+    Batches for ever, the same for the same seed: shuffled, with lines of like length side by side.
+
+    :param lengths: of all lines, in tokens
+    :param order: which of them to use
+    :param size: tokens of a batch, padding included
+    :param seed: of the shuffling
+    :return: the lines of each batch
+    """
+    rng = np.random.default_rng(seed)
+    while True:
+        shuffled = rng.permutation(order)
+        for start in range(0, len(shuffled), 4096):
+            block = shuffled[start : start + 4096]
+            block = block[np.argsort(lengths[block], kind="stable")]
+            cut = cuts(lengths[block], size)
+            for piece in rng.permutation(len(cut) - 1):
+                yield block[cut[piece] : cut[piece + 1]]
+
+
+def cuts(lengths: NDArray[np.int64], size: int) -> list[int]:
+    """:return: where to cut lines sorted by length so that each piece has about so many tokens, padding included."""
+    found, first = [0], 0
+    for index in range(len(lengths)):
+        if (index + 1 - first) * lengths[index] > size and index > first:
+            found.append(index)
+            first = index
+    return [*found, len(lengths)]
+
+
+def collate(
+    examples: Examples, batch: Sequence[int] | NDArray[np.int64], prompt_weight: float
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """:return: ids, targets and loss weights, each (B, S); right-padded, which causal attention never looks at."""
+    rows = [examples.line(int(index)) for index in batch]
+    width = max(map(len, rows))
+    ids = torch.zeros(len(rows), width, dtype=torch.long)
+    targets = torch.full((len(rows), width), NO_LOSS)
+    weights = torch.zeros(len(rows), width)
+    for place, (row, index) in enumerate(zip(rows, batch, strict=True)):
+        n, n_completion = len(row), int(examples.n_completion[index])
+        ids[place, :n] = torch.from_numpy(row)
+        targets[place, : n - 1] = ids[place, 1:n]
+        weights[place, : n - 1] = prompt_weight
+        weights[place, max(n - 1 - n_completion, 0) : n - 1] = 1.0
+    return ids, targets, weights

@@ -1,0 +1,80 @@
+"""The English templates that are kept out of the corpus: other labels and another order, of words that it knows."""
+
+from dataclasses import replace
+
+from sb3_llm.words.english_templates import NUMBERS, PLAIN
+
+_PLEASE = replace(
+    PLAIN,
+    room=(
+        ("facing", "carrying"),
+        ("goal",),
+        ("seen",),
+        ("free",),
+        ("untried",),
+        ("floor",),
+        ("before",),
+        ("turns",),
+        ("deeds",),
+        ("visits",),
+    ),
+    maze=(("at",), ("goal",), ("passages",), ("turns",), ("visits",), ("untried",)),
+    goal="Please {}",
+    facing="you are looking {}",
+    carrying="holding {a}",
+    empty_hands="holding nothing",
+    free="{way} {steps} clear",
+    free_end="{way} {steps} clear then {end}",
+    seen="Now you see {}",
+    seen_nothing="Now you see nothing",
+    before="Remember {}",
+    untried="Still new: {}",
+    deeds="You have {}",
+    visits=("This place {} time", "This place {} times"),
+    last=("Your action: {}", "Your actions: {}"),
+    listing="You can choose: {}",
+    way=", way {way} {moves}",
+    way_alone=", way {way}",
+    articles=True,
+    comma="; ",
+    at="You are at row {row} column {column}",
+)
+_ORDER = replace(
+    PLAIN,
+    room=(
+        ("goal",),
+        ("seen",),
+        ("facing",),
+        ("carrying",),
+        ("free",),
+        ("deeds",),
+        ("floor",),
+        ("untried",),
+        ("before",),
+        ("turns",),
+        ("visits",),
+    ),
+    maze=(("goal",), ("passages",), ("at",), ("visits",), ("turns",), ("untried",)),
+    goal="What to do: {}",
+    facing="Compass {}",
+    carrying="Hands: {thing}",
+    empty_hands="Hands: nothing",
+    free="{steps} {way}",
+    free_end="{steps} {way} then {end}",
+    ways={"ahead": "in front", "left": "left", "right": "right"},
+    seen="What you see: {}",
+    seen_nothing="What you see: nothing",
+    before="What you saw: {}",
+    untried="What is left: {}",
+    deeds="What you did: {}",
+    visits=("Been here {} time", "Been here {} times"),
+    last=("Before this: {}", "Before these: {}"),
+    listing="What you can do: {}",
+    spot="{thing}, {place}{way}",
+    comma="; ",
+    numbers=NUMBERS,
+    at="Here row {row} column {column}",
+)
+
+HELD_TEMPLATES = {"please": _PLEASE, "what": _ORDER}
+MARKS = ("Please", "Now you see", "Still new:", "You can choose:", "What to do:", "What you see:", "What you did:")
