@@ -11,6 +11,7 @@ from benchmarks.sweep import sweep
 from benchmarks.update import update
 from benchmarks.watching import watching
 from benchmarks.worlds import worlds
+from benchmarks.zeroshot import zeroshot
 
 app = typer.Typer(help="Measure the project.", no_args_is_help=True, add_completion=False, rich_markup_mode=None)
 app.command("demo", epilog="Example: python -m benchmarks demo --out runs/demo")(demo)
@@ -22,6 +23,7 @@ app.command("sweep", epilog="Example: python -m benchmarks sweep --algorithm ppo
 app.command("misleading", epilog="Example: python -m benchmarks misleading --seeds 5")(misleading)
 app.command("watching", epilog="Example: python -m benchmarks watching --repeats 3")(watching)
 app.command("worlds", epilog="Example: python -m benchmarks worlds")(worlds)
+app.command("zeroshot", epilog="Example: python -m benchmarks zeroshot --rows lm,random --tasks DoorKey-6x6")(zeroshot)
 
 if __name__ == "__main__":
     app()

@@ -1,10 +1,9 @@
-"""The program ``sb3-llm``: train, evaluate, pretrain, doctor."""
+"""The program ``sb3-llm``: train, evaluate, doctor; and what :mod:`sb3_llm.cli_pretrain` adds."""
 
-import json
 import os
 import shlex
 import sys
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -19,14 +18,13 @@ from stable_baselines3.common.env_util import make_vec_env as sb3_make_vec_env
 from stable_baselines3.common.vec_env import VecEnv
 
 from sb3_llm import doctor
+from sb3_llm.cli_options import EnvArg, Finetune, PolicyArg, Seed, json_or_text, json_pairs
+from sb3_llm.cli_pretrain import add_pretraining
 from sb3_llm.distributed import Ranks, RanksApart
 from sb3_llm.errors import SetupError
 from sb3_llm.evaluation import Evaluation, as_json, as_table, evaluate
 from sb3_llm.make import make_vec_env
 from sb3_llm.policy import LLMPolicy, MaskableLLMPolicy
-from sb3_llm.pretrain.corpus import load_corpus, save_corpus, write_corpus
-from sb3_llm.pretrain.publish import publish
-from sb3_llm.pretrain.train import PretrainConfig, pretrain
 from sb3_llm.spaces import PhraseSpace, TextSpace
 from sb3_llm.training import ALGORITHMS, Run, RunFolder, TrainingStopped, load_model, train
 
@@ -38,18 +36,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 EVALUATION_SEED = 10_000  # far from the seeds that training starts from
-
-Seed = Annotated[int, typer.Option(help="Same seed, same run.")]
-EnvArg = Annotated[
-    list[str] | None, typer.Option("--env-arg", help="The environment's own, as name=JSON: --env-arg size=6")
-]
-PolicyArg = Annotated[
-    list[str] | None, typer.Option("--policy-arg", help="A keyword of the policy, as name=JSON: temperature=2.0")
-]
-Finetune = Annotated[
-    str | None,
-    typer.Option(help='What is trained: full, lora, top:N, head, or JSON such as {"mode": "lora", "rank": 4}'),
-]
 
 
 @app.command(
@@ -80,11 +66,11 @@ def train_command(
     In several processes, each with its own environments: torchrun --nproc-per-node 2 -m sb3_llm train ENV ...
     """
     folder = RunFolder(out or Path("runs") / f"{env_id.replace('/', '_')}-{policy}-{seed}")
-    policy_kwargs = _json_pairs("--policy-arg", policy_arg)
+    policy_kwargs = json_pairs("--policy-arg", policy_arg)
     if finetune is not None:
         policy_kwargs["finetune"] = json_or_text(finetune)
-    settings = _json_pairs("--set", set_)
-    env_kwargs = _json_pairs("--env-arg", env_arg)
+    settings = json_pairs("--set", set_)
+    env_kwargs = json_pairs("--env-arg", env_arg)
     run = Run(env_id, algorithm, policy, model, seed, n_envs, env_kwargs, policy_kwargs, settings, save_every)
     if resume:
         _require_same(folder.load_run(), run)
@@ -146,7 +132,7 @@ def evaluate_command(
             "either MODEL.zip ENV, or --model NAME ENV",
             "sb3-llm evaluate --model embedded MiniGrid-DoorKey-5x5-v0",
         )
-    n_envs, env_kwargs = min(n_envs, episodes), _json_pairs("--env-arg", env_arg)
+    n_envs, env_kwargs = min(n_envs, episodes), json_pairs("--env-arg", env_arg)
     player: BaseAlgorithm
     if model is not None:
         run = Run(env_id, model=model, seed=seed, n_envs=n_envs, env_kwargs=env_kwargs)
@@ -214,10 +200,10 @@ def doctor_command(
     as_json_: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
     """Look for what fails without an error, in this model and environment. Exit code 1 if a check fails."""
-    policy_kwargs = _json_pairs("--policy-arg", policy_arg)
+    policy_kwargs = json_pairs("--policy-arg", policy_arg)
     if finetune is not None:
         policy_kwargs["finetune"] = json_or_text(finetune)
-    findings = doctor.run(env_id, model, algorithm, _json_pairs("--env-arg", env_arg), **policy_kwargs)
+    findings = doctor.run(env_id, model, algorithm, json_pairs("--env-arg", env_arg), **policy_kwargs)
     if as_json_:
         typer.echo(doctor.as_json(findings))
     else:
@@ -226,50 +212,7 @@ def doctor_command(
         raise typer.Exit(1)
 
 
-@app.command(
-    "pretrain", epilog="Example: sb3-llm pretrain --out runs/pretrain --lines 3000 --steps 50   (works offline)"
-)
-def pretrain_command(
-    out: Annotated[Path, typer.Option(help="Folder for corpus, resumable state and model.")],
-    lines: Annotated[int, typer.Option(help="Lines of the corpus.", min=2000)] = 100_000,
-    steps: Annotated[int, typer.Option(help="Training steps.", min=1)] = PretrainConfig.steps,
-    seed: Seed = 0,
-    processes: Annotated[int, typer.Option(help="Processes that tell stories.", min=1)] = 2,
-    device: Annotated[str, typer.Option(help="cpu, cuda or auto")] = "auto",
-) -> None:
-    """Make the embedded model from nothing: tell the stories, learn the words, train. Run again to go on."""
-    if not (out / "manifest.json").exists():
-        save_corpus(out, *write_corpus(lines, seed, processes))
-    corpus, manifest = load_corpus(out)
-    if (manifest["seed"], manifest["asked"]) != (seed, lines):
-        raise SetupError(
-            f"the corpus in {out}, told for --lines {manifest['asked']} --seed {manifest['seed']}",
-            f"one for --lines {lines} --seed {seed}",
-            "use another --out, or the settings it was told for",
-        )
-    config = replace(PretrainConfig(), steps=steps, seed=seed)
-    lm, tokenizer, report = pretrain(corpus, config, out, device)
-    publish(out / "model", lm, tokenizer, manifest, report)
-    typer.echo(json.dumps({name: report[name] for name in report if name != "config"}, indent=1))
-    typer.echo(f"The model is {out / 'model'}: sb3-llm evaluate --model {out / 'model'} MiniGrid-DoorKey-8x8-v0")
-
-
-def _json_pairs(option: str, pairs: list[str] | None) -> dict[str, Any]:
-    kwargs: dict[str, Any] = {}
-    for pair in pairs or []:
-        name, equals, value = pair.partition("=")
-        if not (name.isidentifier() and equals):
-            raise SetupError(f"{option} {pair}", "name=value", f"write {option} size=6 or {option} split=test")
-        kwargs[name] = json_or_text(value)
-    return kwargs
-
-
-def json_or_text(value: str) -> Any:
-    """:return: what JSON makes of it; a bare word is a string, as in split=test."""
-    try:
-        return json.loads(value)
-    except ValueError:
-        return value
+add_pretraining(app)
 
 
 def _require_same(found: Run, asked: Run) -> None:

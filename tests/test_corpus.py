@@ -1,77 +1,106 @@
-"""The corpus: the same from the same seed, told by experts that arrive, and nothing in it that is held out."""
+"""The corpus: the same from the same seed, whole or refused, and nothing in it that is held out."""
 
 import json
-import time
-from itertools import pairwise, product
+from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import gymnasium
-import numpy as np
 import pytest
-from minigrid.utils.baby_ai_bot import BabyAIBot
 
-from sb3_llm.envs import layout
-from sb3_llm.envs.layout import draw_layout, layout_hash, optimal_actions
+from sb3_llm.describe import worded
+from sb3_llm.describe.worded import CANONICAL, DRAWN
+from sb3_llm.envs import MAZE_SIZES, layout
+from sb3_llm.envs.layout import GENERATORS, draw_layout, layout_hash
+from sb3_llm.envs.rooms_layout import TAKEN_SIZES
 from sb3_llm.errors import SetupError
-from sb3_llm.language_model import EMBEDDED_FOLDER, load_language_model
-from sb3_llm.make import make_env
-from sb3_llm.pretrain import corpus, stories
-from sb3_llm.pretrain.corpus import digest, load_corpus, save_corpus, write_chapter, write_corpus
-from sb3_llm.pretrain.publish import model_card
-from sb3_llm.pretrain.sources import HELD_OUT, SOURCES, Source, check_allowed
-from sb3_llm.pretrain.stories import StoryTimeout, next_turn_or_step, tell_story, time_limit
-from tests.walks import flood
+from sb3_llm.pretrain import corpus
+from sb3_llm.pretrain.corpus import Part, digest, read_lines, read_manifest, share_out, tell_part, write_corpus
+from sb3_llm.pretrain.sources import HELD_OUT, MAX_MAZE, SAYINGS, SOURCES, Source, check_allowed
+from sb3_llm.pretrain.stories import TELLINGS, Line, Telling, tell_story
+from sb3_llm.words.held_out import find_held_out, held_out_phrases, uses_held_out
+from sb3_llm.words.wording import Wording
 
 TRAIN = {"generator": "dfs", "split": "train"}
 SMALL = (
     Source("sb3_llm/Maze-v0", 3, {"size": 3, **TRAIN}),
     Source("sb3_llm/MiniGridMaze-v0", 2, {"size": 3, **TRAIN}),
-    Source("BabyAI-GoToLocal-v0", 2),
-    Source("BabyAI-UnlockLocal-v0", 1),
+    Source("sb3_llm/Rooms-v0", 2, {"kind": "goal"}),
+    Source("BabyAI-GoToLocal-v0", 2, use_bot=True),
     Source("BabyAI-OpenDoorLoc-v0", 1),
 )
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("whole")
+    write_corpus(folder, 200, seed=1, sources=SMALL)
+    return folder
+
+
+@pytest.fixture
+def copied(written: Path, tmp_path: Path) -> Path:
+    for path in written.iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    return tmp_path
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
 # --- the same seed, the same corpus
 
 
-def test_same_seed_same_corpus_in_one_process_and_in_two() -> None:
-    lines, manifest = write_corpus(400, seed=1, sources=SMALL)
-    again, twin = write_corpus(400, seed=1, processes=2, sources=SMALL)
-    assert (lines, manifest) == (again, twin)
-    assert manifest["sha256"] == digest(lines)
-    assert (manifest["lines"], manifest["asked"], manifest["seed"]) == (len(lines), 400, 1)
-    other, changed = write_corpus(400, seed=2, sources=SMALL)
-    assert changed["sha256"] != manifest["sha256"]
-    shared = {ours["sha256"] for ours in manifest["sources"]} & {theirs["sha256"] for theirs in changed["sources"]}
-    assert not shared  # every source tells something else
-    assert lines != other
+def test_same_seed_same_corpus_in_one_process_and_in_two(written: Path, tmp_path: Path) -> None:
+    write_corpus(tmp_path, 200, seed=1, processes=2, sources=SMALL)
+    assert contents(tmp_path) == contents(written)
+
+
+def test_another_seed_tells_something_else_everywhere() -> None:
+    ours, theirs = ([tell_part(part)[1]["sha256"] for part in share_out(120, seed, SMALL)] for seed in (1, 2))
+    assert not set(ours) & set(theirs)
 
 
 def test_digest_sees_order_and_where_a_line_is_split() -> None:
-    lines = [("a", "b"), ("向", "c")]
-    assert len({digest(lines), digest(lines[::-1]), digest([("ab", ""), lines[1]]), digest(lines[:1])}) == 4
+    lines = [Line("a", "b"), Line("向", "c")]
+    assert len({digest(lines), digest(lines[::-1]), digest([Line("ab", ""), lines[1]]), digest(lines[:1])}) == 4
     assert digest(iter(lines)) == digest(lines)
 
 
-def test_lines_are_shared_out_and_the_manifest_accounts_for_them() -> None:
-    lines, manifest = write_corpus(180, seed=3, sources=SMALL)
-    assert [source["lines"] for source in manifest["sources"]] == [60, 40, 40, 20, 20]
+def test_a_part_is_told_anew_when_anything_of_it_changes() -> None:
+    source = Source("BabyAI-GoToLocal-v0", 1)
+    parts = [Part("0", source, 10, 0), Part("0", source, 11, 0), Part("0", source, 10, 1), Part("0", "dialogue", 10, 0)]
+    parts.append(Part("0", Source("BabyAI-GoToLocal-v0", 1, use_bot=True), 10, 0))
+    assert len({part.digest() for part in parts}) == len(parts)
+    assert Part("other", Source("BabyAI-GoToLocal-v0", 1), 10, 0).digest() == parts[0].digest()
+
+
+def test_lines_are_shared_out_and_the_manifest_accounts_for_them(written: Path) -> None:
+    manifest = read_manifest(written)
+    *stories, statements, questions, dialogue = manifest["sources"]
+    assert [entry["lines"] for entry in stories] == [57, 38, 38, 38, 19]
+    assert [(entry["kind"], entry["lines"]) for entry in (statements, questions, dialogue)] == [
+        (kind, round(200 * share)) for kind, share in SAYINGS.items()
+    ]
+    lines = list(read_lines(written))
+    assert (manifest["lines"], manifest["asked"], manifest["seed"], manifest["format"]) == (len(lines), 200, 1, 2)
     first = 0
-    for source, entry in zip(SMALL, manifest["sources"], strict=True):
+    for source, entry in zip(SMALL, stories, strict=True):
         chapter = lines[first : first + entry["lines"]]
         first += entry["lines"]
         assert entry["sha256"] == digest(chapter)
-        assert (entry["env_id"], entry["env_kwargs"], entry["detours"]) == (
+        assert (entry["env_id"], entry["env_kwargs"], entry["use_bot"]) == (
             source.env_id,
             source.env_kwargs,
-            source.detours,
+            source.use_bot,
         )
         assert (entry["dropped"], entry["episodes"] > 0) == (0, True)
-        assert bool(entry["layouts"]) is source.env_id.startswith("sb3_llm/")
-        assert {phrase for _, phrase in chapter} <= set(make_env(source.env_id, **source.env_kwargs).phrases)
-        assert all(text.endswith(".") and "Last action: " in text for text, _ in chapter)
+        assert bool(entry["layouts"]) is ("Maze" in source.env_id)
+        assert all(completion.startswith(" ") and completion.endswith("\n") for _, completion in chapter)
+    assert {digest(lines[first : first + 3]), digest(lines[first + 3 : first + 7]), digest(lines[first + 7 :])} == {
+        entry["sha256"] for entry in (dialogue, questions, statements)
+    }
 
 
 def test_maze_hashes_in_the_manifest_are_of_the_mazes_told(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -86,17 +115,72 @@ def test_maze_hashes_in_the_manifest_are_of_the_mazes_told(monkeypatch: pytest.M
         monkeypatch.setattr(f"{module}.draw_layout", noted)
     for source in SMALL[:2]:
         drawn.clear()
-        chapter = write_chapter(source, 40, seed=0)
-        assert chapter.layouts == sorted(chapter.layouts)
-        assert set(chapter.layouts) == drawn
+        _, entry = corpus.tell_stories(source, 40, seed=0)
+        assert entry["layouts"] == sorted(drawn)
         assert all(int(name, 16) % layout.TEST_ONE_IN for name in drawn)
 
 
-def test_corpus_comes_back_from_its_folder(tmp_path: Path) -> None:
-    lines = [("Goal: 向前 🚪.\nNext line", "turn left"), ('"quoted" \\ \u2028', "右转")]
-    save_corpus(tmp_path / "new" / "folder", lines, {"seed": 1, "asked": 2})
-    assert load_corpus(tmp_path / "new" / "folder") == (lines, {"seed": 1, "asked": 2})
-    assert len((tmp_path / "new" / "folder" / "corpus.jsonl").read_bytes().splitlines()) == 2
+# --- whole, or refused
+
+
+def test_an_interrupted_corpus_goes_on(copied: Path, written: Path) -> None:
+    for name in ("manifest.json", "001.json", "003.jsonl", "questions.json", "questions.jsonl"):
+        (copied / name).unlink()
+    (copied / "001.jsonl").write_bytes(b'["cut", ')
+    kept = {name: (copied / name).stat().st_mtime_ns for name in ("000.jsonl", "002.json", "dialogue.jsonl")}
+    write_corpus(copied, 200, seed=1, sources=SMALL)
+    assert contents(copied) == contents(written)
+    assert kept == {name: (copied / name).stat().st_mtime_ns for name in kept}
+
+
+def test_a_spoilt_part_is_noticed_and_told_anew(copied: Path, written: Path) -> None:
+    path, whole = copied / "002.jsonl", (copied / "002.jsonl").read_bytes()
+    for content, how in (
+        (whole.replace(b"north", b"south", 1), "not the one that was written"),
+        (whole[: whole.rindex(b"\n", 0, -1) + 1], "not the one that was written"),
+        (whole[:-9], "broken in line 38"),
+        (b'{"a": 1}\n' + whole, "broken in line 1"),
+    ):
+        path.write_bytes(content)
+        with pytest.raises(SetupError, match=f"002.jsonl, which is {how}.*sha256.*delete 002.jsonl"):
+            list(read_lines(copied))
+    (copied / "manifest.json").unlink()
+    write_corpus(copied, 200, seed=1, sources=SMALL)
+    assert contents(copied) == contents(written)
+    path.unlink()
+    with pytest.raises(SetupError, match="which is missing"):
+        list(read_lines(copied))
+
+
+def test_files_of_others_in_the_folder_are_not_read(copied: Path, written: Path) -> None:
+    (copied / "999.jsonl").write_text('["of another", "corpus"]\n')
+    assert list(read_lines(copied)) == list(read_lines(written))
+
+
+@pytest.mark.parametrize("found", [1, 3, None, "2"])
+def test_another_format_is_refused(found: Any, tmp_path: Path) -> None:
+    (tmp_path / "manifest.json").write_text(json.dumps({"format": found, "sources": []}))
+    for act in (lambda: write_corpus(tmp_path, 50), lambda: list(read_lines(tmp_path))):
+        with pytest.raises(SetupError, match=f"format {found}. Expected: format 2"):
+            act()
+    assert [path.name for path in tmp_path.iterdir()] == ["manifest.json"]
+
+
+@pytest.mark.parametrize(("n_lines", "seed"), [(201, 1), (200, 2)])
+def test_other_settings_are_refused(n_lines: int, seed: int, copied: Path, written: Path) -> None:
+    with pytest.raises(SetupError, match=f"of 200 lines and seed 1. Expected: one of {n_lines} lines and seed {seed}"):
+        write_corpus(copied, n_lines, seed, sources=SMALL)
+    assert contents(copied) == contents(written)
+
+
+def test_what_is_no_corpus_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(SetupError, match=r"as a corpus \(.*No such file.*manifest.json, as `sb3-llm pretrain` leaves"):
+        list(read_lines(tmp_path))
+    (tmp_path / "manifest.json").write_text("[")
+    with pytest.raises(SetupError, match="as a corpus"):
+        read_manifest(tmp_path)
+    with pytest.raises(SetupError, match="which is a file"):
+        write_corpus(tmp_path / "manifest.json", 50)
 
 
 # --- what is held out
@@ -120,7 +204,7 @@ def test_held_out_ids_are_the_named_ones() -> None:
 
 @pytest.mark.parametrize("env_id", [*GRIDS, *TWINS])
 def test_held_out_ids_are_refused(env_id: str) -> None:
-    with pytest.raises(SetupError, match=f"{env_id}.*not held out"):
+    with pytest.raises(SetupError, match=f"{env_id} .*as a source.*Expected: .*not held out.*leave it out"):
         check_allowed(env_id, {})
     with pytest.raises(SetupError):
         Source(env_id, 1)
@@ -131,7 +215,7 @@ def test_held_out_ids_are_refused(env_id: str) -> None:
     [
         ("minigrid:MiniGrid-DoorKey-8x8-v0", {}),
         ("minigrid:BabyAI-BossLevel-v0", {}),
-        ("sb3_llm.envs:sb3_llm/Maze-v0", {"generator": "dfs", "split": "test"}),
+        ("sb3_llm.envs:sb3_llm/Maze-v0", {"size": 4, "generator": "dfs", "split": "test"}),
     ],
 )
 def test_held_out_ids_are_refused_under_their_modules_name(env_id: str, env_kwargs: dict[str, Any]) -> None:
@@ -140,269 +224,101 @@ def test_held_out_ids_are_refused_under_their_modules_name(env_id: str, env_kwar
         check_allowed(env_id, env_kwargs)
 
 
-ALLOWED = [("sb3_llm/Maze-v0", TRAIN), ("sb3_llm/Maze5x5-v0", TRAIN), ("sb3_llm/MiniGridMaze-v0", TRAIN)]
+MAZES = ("sb3_llm/Maze-v0", "sb3_llm/MiniGridMaze-v0")
 
 
 @pytest.mark.parametrize(
     "env_kwargs",
     [
         {},
-        {"split": "train"},  # what is not written out may change
-        {"generator": "dfs"},
-        *({"generator": g, "split": s} for g, s in product(("dfs", "wilson", "kruskal"), ("train", "test", "all"))),
+        {"size": 4, "split": "train"},  # what is not written out may change
+        {"size": 4, "generator": "dfs"},
+        TRAIN,
+        *({"size": size, **TRAIN} for size in (*MAZE_SIZES, MAX_MAZE + 1, None, "3", 3.5)),
+        *({"size": 4, "generator": g, "split": s} for g, s in product(GENERATORS, ("train", "test", "all"))),
     ],
     ids=str,
 )
-@pytest.mark.parametrize("env_id", [env_id for env_id, _ in ALLOWED])
-def test_mazes_need_split_and_generator_of_training(env_id: str, env_kwargs: dict[str, Any]) -> None:
-    if env_kwargs == TRAIN:
+@pytest.mark.parametrize("env_id", MAZES)
+def test_mazes_need_split_generator_and_size_of_training(env_id: str, env_kwargs: dict[str, Any]) -> None:
+    if env_kwargs in [{"size": size, **TRAIN} for size in (3, 4, 5, 6)]:
         check_allowed(env_id, env_kwargs)
         return
-    with pytest.raises(SetupError, match="split='train' and generator='dfs'"):
-        check_allowed(env_id, {"size": 4, **env_kwargs})
-
-
-def test_levels_of_training_are_allowed() -> None:
-    for env_id, env_kwargs in [("BabyAI-UnlockLocal-v0", {}), ("BabyAI-UnlockLocalDist-v0", {}), *ALLOWED]:
+    with pytest.raises(SetupError, match="split='train', generator='dfs' and a size of at most 6 cells written out"):
         check_allowed(env_id, env_kwargs)
-    assert len(SOURCES) > 30
-    assert all(source.env_id in gymnasium.registry for source in SOURCES)
 
 
-# --- stories
+@pytest.mark.parametrize("env_id", ["sb3_llm/Maze5x5-v0", "sb3_llm/Maze10x10-v0", "sb3_llm/Dialogue-v0"])
+def test_this_projects_other_worlds_are_refused(env_id: str) -> None:
+    with pytest.raises(SetupError):
+        check_allowed(env_id, TRAIN)
 
 
-@pytest.mark.parametrize(
-    ("env_id", "env_kwargs"),
-    [
-        ("sb3_llm/Maze-v0", {"size": 5, **TRAIN}),
-        ("sb3_llm/MiniGridMaze-v0", {"size": 3, **TRAIN}),
-        ("BabyAI-GoToLocal-v0", {}),
-        ("BabyAI-PickupLoc-v0", {}),
-        ("BabyAI-OpenTwoDoors-v0", {}),
-        ("BabyAI-PutNextS4N1-v0", {}),
-        ("BabyAI-UnlockLocal-v0", {}),
-        ("BabyAI-UnlockToUnlock-v0", {}),
-    ],
-)
-def test_experts_arrive(env_id: str, env_kwargs: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    env = make_env(env_id, **env_kwargs)
-    steps: list[Any] = []
-    real_step = env.step
-    monkeypatch.setattr(env, "step", lambda action: steps.append((action, real_step(action))) or steps[-1][1])
-    for seed in range(4):
-        steps.clear()
-        lines = tell_story(env, seed, (0.0,))
-        assert [env.phrases[action] for action, _ in steps] == [phrase for _, phrase in lines]
-        _, _, terminated, _, info = steps[-1][1]
-        assert (terminated, info["is_success"]) == (True, True)
-        if env_id == "sb3_llm/Maze-v0":
-            assert len(lines) == info["optimal_length"]
+def test_sources_are_registered_and_tell_what_they_should() -> None:
+    assert len(SOURCES) > 60
+    assert {source.env_id for source in SOURCES} <= set(gymnasium.registry)
+    assert all(source.share > 0 and source.env_id.startswith("BabyAI-") >= source.use_bot for source in SOURCES)
+    assert sum(source.share for source in SOURCES) == pytest.approx(104)
+    names = [part.name for part in share_out(1000, 0, SOURCES)]
+    assert len(set(names)) == len(SOURCES) + len(SAYINGS)
+    assert names[: len(SOURCES)] == sorted(names[: len(SOURCES)]), "the manifest's order is the one of their names"
 
 
-def test_turn_or_step_is_shortest_with_turns_counted() -> None:
-    env = make_env("sb3_llm/MiniGridMaze-v0", size=3, **TRAIN)
-    for seed in range(10):
-        length = len(tell_story(env, seed, (0.0,)))
-        walls = env.unwrapped.walls
-        # A tree has one path: its squares, and a turn (two for an about-turn) wherever the heading changes.
-        steps, at, headings = flood(walls, 5, 5), (1, 1), []
-        while at != (5, 5):
-            near = [(at[0] + dy, at[1] + dx, way) for way, (dx, dy) in enumerate([(1, 0), (0, 1), (-1, 0), (0, -1)])]
-            (row, column, way) = next(n for n in near if steps[n[:2]] == steps[at] - 1)
-            headings.append(way)
-            at = (row, column)
-        env.reset(seed=seed)
-        headings.insert(0, env.unwrapped.agent_dir)
-        turns = [min((b - a) % 4, (a - b) % 4) for a, b in pairwise(headings)]
-        assert length == len(headings) - 1 + sum(turns)
-        assert next_turn_or_step(env.unwrapped) in (0, 1, 2)
+class Told(NamedTuple):
+    """A little of every source and saying, and what it was told with."""
 
-
-def test_the_phrase_is_the_experts_whatever_step_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
-    env = make_env("sb3_llm/MiniGridMaze-v0", size=3, **TRAIN)
-    taken: list[int] = []
-    best: list[int] = []
-    real_step = env.step
-
-    def step(action: int) -> Any:
-        taken.append(action)
-        best.append(next_turn_or_step(env.unwrapped))
-        return real_step(action)
-
-    monkeypatch.setattr(env, "step", step)
-    lines = tell_story(env, 0, (1.0,))
-    assert [phrase for _, phrase in lines] == [env.phrases[action] for action in best]
-    assert len(lines) > 20
-    assert 0.1 < np.mean(np.array(taken) == best) < 0.7  # random steps
-
-
-@pytest.mark.parametrize("detour", [0.3, 1.0])
-def test_in_mazes_nothing_is_told_on_the_way_into_a_wrong_branch(
-    detour: float, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    env = make_env("sb3_llm/Maze-v0", size=4, **TRAIN)
-    inner, real_step = env.unwrapped, env.step
-    steps: list[tuple[str, int, int]] = []
-
-    def step(action: int) -> Any:
-        steps.append((env.text, action, optimal_actions(inner.walls, inner.position, inner.goal)[0]))
-        return real_step(action)
-
-    monkeypatch.setattr(env, "step", step)
-    silent = 0
-    for seed in range(10):
-        steps.clear()
-        lines = tell_story(env, seed, (detour,))
-        assert inner.position == inner.goal
-        # Where several branches are searched one after the other, the way back out of a part is silent too.
-        moments = iter(steps)
-        for text, phrase in lines:
-            told = next(moment for moment in moments if moment[0] == text)
-            assert [env.phrases[action] for action in told[1:]] == [phrase, phrase]
-        silent += len(steps) - len(lines)
-        if detour == 1.0:  # every branch that the path passes is searched; what lies behind the goal isn't passed
-            blocked = inner.walls.copy()
-            blocked[7, 7] = 1
-            passed = np.argwhere(flood(blocked, 1, 1)[1::2, 1::2] >= 0)
-            assert {tuple(cell) for cell in passed.tolist()} == inner.walked - {inner.goal}
-    assert silent > 10
-
-
-def test_text_is_of_the_moment_before_the_step() -> None:
-    env = make_env("sb3_llm/Maze-v0", size=4, **TRAIN)
-    lines = tell_story(env, 5, (0.0,))
-    env.reset(seed=5)
-    for text, phrase in lines:
-        assert text == env.text
-        env.step(env.phrases.index(phrase))
-
-
-def test_detours_never_say_done(monkeypatch: pytest.MonkeyPatch) -> None:
-    env = make_env("BabyAI-GoToLocal-v0")
-    rng = np.random.default_rng(0)
-    taken = [stories._detour(env, rng) for _ in range(2000)]
-    assert set(taken) == set(range(6))
-    assert np.mean([action < 3 for action in taken]) > 0.8
-
-
-# --- experts that hang or fail
-
-
-class HangingBot(BabyAIBot):
-    def replan(self, action_taken: Any = None) -> Any:
-        while True:
-            pass
-
-
-def test_hanging_expert_is_dropped_and_counted(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stories, "BabyAIBot", HangingBot)
-    monkeypatch.setattr(stories, "STORY_SECONDS", 0.05)
-    monkeypatch.setattr(corpus, "MAX_FAILURES", 4)
-    before = time.process_time()
-    chapter = write_chapter(Source("BabyAI-GoToObj-v0", 1), 50, seed=0)
-    assert time.process_time() - before < 2
-    assert (chapter.lines, chapter.episodes, chapter.dropped, chapter.manifest()["dropped"]) == ([], 0, 4, 4)
-
-
-@pytest.mark.parametrize("failing", [HangingBot, lambda env: 1 / 0], ids=["hangs", "raises"])
-def test_stories_go_on_after_an_expert_failed(failing: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    made: list[bool] = []
-
-    def fails_when_facing_east(env: Any) -> Any:  # for the same level always the same, so it must not be tried again
-        made.append(env.agent_dir == 0)
-        return failing(env) if made[-1] else BabyAIBot(env)
-
-    monkeypatch.setattr(stories, "BabyAIBot", fails_when_facing_east)
-    monkeypatch.setattr(stories, "STORY_SECONDS", 0.2)
-    monkeypatch.setattr(corpus, "MAX_FAILURES", 4)  # in a row; there are more in all
-    chapter = write_chapter(Source("BabyAI-GoToObj-v0", 1, detours=(0.0,)), 120, seed=0)
-    assert len(chapter.lines) == 120
-    assert (chapter.episodes, chapter.dropped) == (made.count(False), made.count(True))
-    assert chapter.dropped > 4
-
-
-def spin(seconds: float) -> None:
-    """Use up processor time."""
-    end = time.process_time() + seconds
-    while time.process_time() < end:
-        pass
-
-
-def test_alarm_rings_and_is_put_away() -> None:
-    with pytest.raises(StoryTimeout), time_limit(0.05):
-        spin(5)
-    with time_limit(0.05):
-        pass
-    spin(0.1)  # an alarm left behind would ring here
-
-
-def test_alarm_counts_processor_time() -> None:
-    with time_limit(0.05):
-        time.sleep(0.2)  # as on a busy machine
-
-
-def test_bot_plans_from_the_step_really_taken(monkeypatch: pytest.MonkeyPatch) -> None:
-    told: list[int | None] = []
-    taken: list[int] = []
-
-    class WatchedBot(BabyAIBot):
-        def replan(self, action_taken: Any = None) -> Any:
-            told.append(action_taken)
-            return super().replan(action_taken)
-
-    env = make_env("BabyAI-GoToLocal-v0")
-    real_step = env.step
-    monkeypatch.setattr(stories, "BabyAIBot", WatchedBot)
-    monkeypatch.setattr(env, "step", lambda action: taken.append(action) or real_step(action))
-    lines = tell_story(env, 1, (0.9,))
-    assert told == [None, *taken[:-1]]
-    assert [env.phrases[action] for action in taken] != [phrase for _, phrase in lines]  # there were detours
-
-
-# --- what the shipped model read
+    lines: dict[str, list[Line]]
+    wordings: list[Wording]
+    sizes: list[tuple[int, int]]  # outer ones of this project's rooms
 
 
 @pytest.fixture(scope="module")
-def shipped() -> list[dict[str, Any]]:
-    manifest = json.loads((EMBEDDED_FOLDER / "manifest.json").read_text(encoding="utf-8"))["corpus"]
-    assert sum(source["lines"] for source in manifest["sources"]) == manifest["lines"] > 1000
-    return manifest["sources"]
+def told() -> Told:
+    found = Told({}, [], [])
+    real_draw, real_tell = worded.draw, tell_story
+
+    def draw(*args: Any) -> Wording:
+        found.wordings.append(real_draw(*args))
+        return found.wordings[-1]
+
+    def tell(env: Any, *args: Any) -> list[Line]:
+        story = real_tell(env, *args)
+        if env.spec.id == "sb3_llm/Rooms-v0":
+            found.sizes.append((env.unwrapped.width, env.unwrapped.height))
+        return story
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(worded, "draw", draw)
+        patch.setattr(corpus, "tell_story", tell)
+        for part in share_out(1500, 11, SOURCES):
+            found.lines[part.name], _ = tell_part(part)
+    return found
 
 
-def test_shipped_model_read_nothing_held_out(shipped: list[dict[str, Any]]) -> None:
-    assert len(shipped) > 10
-    for source in shipped:
-        assert not source["env_id"].startswith(("MiniGrid-", *(f"BabyAI-{name}-v" for name in NAMED)))
-        check_allowed(source["env_id"], source["env_kwargs"])
+def test_every_source_tells(told: Told) -> None:
+    assert all(told.lines.values())
+    assert sum(map(len, told.lines.values())) == pytest.approx(1500, abs=30)
 
 
-def test_shipped_model_read_only_dfs_mazes_of_the_train_split(shipped: list[dict[str, Any]]) -> None:
-    mazes = [source for source in shipped if "aze-v" in source["env_id"] and "sb3_llm" in source["env_id"]]
-    assert mazes
-    for source in mazes:
-        assert (source["env_kwargs"]["generator"], source["env_kwargs"]["split"]) == ("dfs", "train")
-        assert source["layouts"]
-    for source in shipped:
-        assert bool(source["layouts"]) is (source in mazes)
-        assert all(len(name) == 64 and int(name, 16) % layout.TEST_ONE_IN != 0 for name in source["layouts"])
+def test_nothing_held_out_is_said_in_any_line(told: Told) -> None:
+    assert {wording for _, wording in TELLINGS} == {CANONICAL, DRAWN}
+    assert len(told.wordings) > 40
+    assert not [wording for wording in told.wordings if uses_held_out(wording)]
+    for prompt, completion in (line for lines in told.lines.values() for line in lines):
+        assert find_held_out(prompt + completion) is None
+        if prompt.endswith("\nAction:"):
+            assert completion.strip() not in held_out_phrases()
 
 
-def test_shipped_model_never_saw_a_test_maze(shipped: list[dict[str, Any]]) -> None:
-    sizes = {source["env_kwargs"]["size"] for source in shipped if source["layouts"]}
-    seen = {name for source in shipped for name in source["layouts"]}
-    rng = np.random.default_rng(0)
-    for size, generator in product(sizes, ("dfs", "wilson")):
-        fresh = {layout_hash(draw_layout(size, generator, "test", rng)) for _ in range(300)}
-        assert fresh.isdisjoint(seen)
-    # The test can fail: the train split of the smallest size has been read nearly whole.
-    train = {layout_hash(draw_layout(3, "dfs", "train", rng)) for _ in range(50)}
-    assert train & seen
+@pytest.mark.parametrize("axis", ["nouns", "colors", "phrases"])
+def test_what_is_held_out_would_be_found(axis: str) -> None:
+    env = gymnasium.make("BabyAI-GoToLocal-v0")
+    lines = tell_story(env, 0, (0.0,), telling=Telling("summary", "en", f"held-out {axis}"))
+    said = [line for line in lines if line.prompt.endswith("\nAction:")]
+    phrases = [completion.strip() in held_out_phrases() for _, completion in said]
+    assert any(phrases) if axis == "phrases" else all(find_held_out(prompt) for prompt, _ in said)
 
 
-def test_shipped_card_is_the_one_the_manifest_gives() -> None:
-    """The card is written by code from the manifest; edited apart, one of the two would be untrue."""
-    whole = json.loads((EMBEDDED_FOLDER / "manifest.json").read_text(encoding="utf-8"))
-    lm, tokenizer = load_language_model("embedded")
-    card = model_card(lm.num_parameters(), len(tokenizer), whole["corpus"], whole["training"])
-    assert (EMBEDDED_FOLDER / "README.md").read_text(encoding="utf-8") == card
+def test_no_room_that_was_read_has_the_size_of_one_of_minigrid(told: Told) -> None:
+    assert len(told.sizes) > 25
+    assert not [size for size in told.sizes if size[0] == size[1] or size in TAKEN_SIZES]

@@ -26,6 +26,7 @@ from tests.tiny import byte_level_tokenizer, save_language_model, tiny_lm
 pytestmark = pytest.mark.filterwarnings("ignore:the policy starts out")
 
 MAZE = "sb3_llm/Maze3x3-v0"
+BRIEF: dict[str, Any] = {"history": 1}  # for tiny models, whose context is short
 GOOD = b'{"observation": "A wall.", "phrase": "go"}\n'
 DEMOS = [
     Demo("Goal: 向前 🚪.\nNext line\u2028 \x85", "右转", ("左转", "右转"), 0, 0),
@@ -126,7 +127,7 @@ def test_files_without_demonstrations(tmp_path: Path) -> None:
 
 
 def test_a_kill_loses_at_most_the_last_line(tmp_path: Path) -> None:
-    whole, demos, new = tmp_path / "whole.jsonl", [Demo("墙", "走"), Demo("门", "停")], DEMOS[3]
+    whole, demos, new = tmp_path / "whole.jsonl", [Demo("墙", "走过去"), Demo("门", "停一停")], Demo("", "x")
     write_demos(whole, demos)
     data = whole.read_bytes()
     first = data.index(b"\n") + 1
@@ -200,7 +201,7 @@ def broken() -> int:
 
 @pytest.mark.parametrize("keep_failures", [False, True])
 def test_what_is_dropped_is_counted_and_nobody_waits(tmp_path: Path, keep_failures: bool) -> None:
-    env, path = make_env(MAZE), tmp_path / "demos.jsonl"
+    env, path = make_env(MAZE, **BRIEF), tmp_path / "demos.jsonl"
     expert = Sometimes(env, {0: hang, 2: broken, 3: lambda: 0})  # north, into the wall, for ever
     start = time.monotonic()
     found = record(env, expert, 5, 0, path, seconds=0.2, max_steps=9, keep_failures=keep_failures, progress=False)
@@ -214,7 +215,7 @@ def test_what_is_dropped_is_counted_and_nobody_waits(tmp_path: Path, keep_failur
 
 
 def test_episodes_are_numbered_on(tmp_path: Path) -> None:
-    env, path = make_env(MAZE), tmp_path / "demos.jsonl"
+    env, path = make_env(MAZE, **BRIEF), tmp_path / "demos.jsonl"
     write_demos(path, [Demo("x", "north", None, 6), Demo("x", "north")])
     path.write_bytes(path.read_bytes() + b'{"observation": "cut by a ki')
     record(env, expert_for(env), 2, 0, path, progress=False)
@@ -224,7 +225,7 @@ def test_episodes_are_numbered_on(tmp_path: Path) -> None:
 
 
 def test_what_can_not_be_recorded(tmp_path: Path) -> None:
-    env, path = make_env(MAZE), tmp_path / "demos.jsonl"
+    env, path = make_env(MAZE, **BRIEF), tmp_path / "demos.jsonl"
     cart = TextObservation(gymnasium.make("CartPole-v1"))
     with pytest.raises(SetupError, match=r"2 episodes of which none .*\(0 without .* 2 with one that broke: KeyError"):
         record(env, lambda env: broken(), 2, 0, path, progress=False)
@@ -266,7 +267,7 @@ class Script:
 
 def solution(seed: int) -> list[int]:
     """How the expert solves a maze: indices of actions."""
-    env = make_env(MAZE)
+    env = make_env(MAZE, **BRIEF)
     expert: Any = expert_for(env)
     env.reset(seed=seed)
     expert.begin(env)
@@ -279,7 +280,7 @@ def solution(seed: int) -> list[int]:
 
 @pytest.mark.parametrize("ending", [["QUIT "], []], ids=["quit", "end of input"])
 def test_a_person_plays_by_numbers_phrases_and_their_starts(tmp_path: Path, ending: list[str]) -> None:
-    env, path, actions = make_env(MAZE, render_mode="ansi"), tmp_path / "demos.jsonl", solution(4)
+    env, path, actions = make_env(MAZE, render_mode="ansi", **BRIEF), tmp_path / "demos.jsonl", solution(4)
     ways = [lambda a: str(a + 1), lambda a: env.phrases[a], lambda a: f" {env.phrases[a][0].upper()}"]
     wrong = ["", "0", "5", "up", "nort h"]
     person = Script(wrong + [ways[n % 3](action) for n, action in enumerate(actions)] + ["x", "1", *ending])
@@ -296,12 +297,14 @@ def test_a_person_plays_by_numbers_phrases_and_their_starts(tmp_path: Path, endi
 
 
 def test_unsolved_episodes_of_a_person_are_kept_on_request() -> None:
-    lost = TextObservation(gymnasium.make("FrozenLake-v1", is_slippery=False), phrases=("left", "down", "right", "up"))
+    ways = ("left", "down", "right", "up")
+    lost = TextObservation(gymnasium.make("FrozenLake-v1", is_slippery=False), phrases=[f"go {way}" for way in ways])
     lost.sparse = True
     for keep in (False, True):
-        person = Script(["down", "r"] * 2)  # into the hole at row 2, column 2
+        person = Script(["go", "go d", "go r"] * 2)  # into the hole at row 2, column 2
         demos = play(lost, None, 2, keep_failures=keep, read=person.read, write=person.shown.append)
         assert [demo.episode for demo in demos] == [0, 0, 1, 1] * keep
+        assert any("it can be go left, go down, go right, go up." in each for each in person.shown)
         assert any(f"Not solved: 2 steps, {'kept' if keep else 'dropped'}." in each for each in person.shown)
 
 
@@ -431,7 +434,7 @@ def by_definition(lm: Any, tokenizer: Any, demo: Demo) -> torch.Tensor:
 
 @pytest.fixture(scope="module")
 def maze_demos(tmp_path_factory: pytest.TempPathFactory) -> list[Demo]:
-    env, path = make_env(MAZE), tmp_path_factory.mktemp("demos") / "maze.jsonl"
+    env, path = make_env(MAZE, **BRIEF), tmp_path_factory.mktemp("demos") / "maze.jsonl"
     record(env, expert_for(env), 45, 0, path, progress=False)
     return read_demos(path)[:200]
 
@@ -472,7 +475,7 @@ def test_a_tiny_model_learns_from_200_maze_demos(cloned: CloneReport, maze_demos
 
 
 def test_what_was_measured_is_what_a_policy_on_the_folder_does(cloned: CloneReport, maze_demos: list[Demo]) -> None:
-    env = make_env(MAZE)
+    env = make_env(MAZE, **BRIEF)
     policy = LLMPolicy(env.observation_space, env.action_space, lambda _: 1e-4, **cloned.policy_kwargs)
     kept = [maze_demos[place] for place in split(maze_demos, 0.2, 0)[1]]
     encoded = torch.from_numpy(np.stack([env.text_space.encode(demo.observation) for demo in kept]))

@@ -16,17 +16,12 @@ from gymnasium.utils.env_checker import check_env as gymnasium_check_env
 from stable_baselines3 import PPO
 from stable_baselines3.common.env_checker import check_env as sb3_check_env
 
-import sb3_llm.envs  # noqa: F401  (registers)
 from sb3_llm import LLMPolicy, TextObservation
 from sb3_llm.describe.dialogue import describe_dialogue
 from sb3_llm.envs.dialogue import BOOK, CONFIRM, CONFIRM_FROM, DialogueEnv, scripted_action
 from sb3_llm.envs.dialogue_user import SIZES, UserAct
 from sb3_llm.envs.dialogue_words import LANGUAGES, N_WORDINGS
 from sb3_llm.errors import SetupError
-
-ENV_ID = "sb3_llm/Dialogue-v0"
-if ENV_ID not in gymnasium.registry:
-    gymnasium.register(id=ENV_ID, entry_point="sb3_llm.envs.dialogue:DialogueEnv")
 
 FOOD, AREA, PEOPLE, DAY = range(4)
 TRIALS = 3000
@@ -93,7 +88,8 @@ def test_confirming_what_is_right_brings_yes_or_a_misheard_no() -> None:
 
 
 def test_confirming_what_is_wrong_brings_no_a_correction_or_a_misheard_yes() -> None:
-    seen = outcomes(DialogueEnv(0.3), CONFIRM + PEOPLE, [2, 3, 4, 5])
+    seen = list(outcomes(DialogueEnv(0.3), CONFIRM + PEOPLE, [2, 3, 4, 5]))
+    assert all(o["denied"] == (0 if o["user_act"] == UserAct.YES else 4) for o in seen)
     counts = Counter((UserAct(o["user_act"]), int(o["heard"][PEOPLE]), int(o["confirmed"][PEOPLE])) for o in seen)
     expected = {(UserAct.YES, 4, 1): 0.1, (UserAct.NO, 0, 0): 0.9 * 0.3, (UserAct.CORRECT, 1, 0): 0.9 * 0.7 * 0.7}
     # Four values: misheard is one of the two that are neither wanted nor denied.
@@ -165,8 +161,8 @@ def test_talking_costs_and_is_cut_off_after_max_turns() -> None:
     assert [result[0]["turn"] for result in results] == list(range(1, 8))
     assert results[-1][4] == {"is_success": False}
     env.reset()
-    [env.step(0) for _ in range(6)]
-    assert env.step(BOOK)[2:4] == (True, False)  # a booking in the last turn is an end, not a cut
+    ends = [env.step(action)[2:4] for action in (0, 0, 0, 0, 0, 0, BOOK)]
+    assert ends[-1] == (True, False)  # a booking in the last turn is an end, not a cut
 
 
 # --- the expert
@@ -206,8 +202,7 @@ def test_expert_asks_confirms_and_books_by_what_it_sees() -> None:
     for heard, confirmed, action in table:
         seen = observation | {"heard": np.array(heard), "confirmed": np.array(confirmed)}
         assert env.expert_action(seen) == action
-    certain = observation | {"heard": np.array([1, 2, 3, 4])}
-    assert DialogueEnv(noise=0.0).expert_action(certain) == BOOK
+    assert DialogueEnv(noise=0.0).expert_action(observation | {"heard": np.array([1, 2, 3, 4])}) == BOOK
 
 
 # --- words
@@ -272,8 +267,8 @@ def test_texts_tell_apart_what_is_observed_and_transcripts_say_the_same(language
             assert said in text
             assert said in env.render().splitlines()[-1]
             action = int(random.integers(BOOK))
-            observation, _, terminated, truncated, _ = env.step(action)
-            ended = terminated or truncated
+            observation, _, ended, truncated, _ = env.step(action)
+            ended |= truncated
             assert env.phrases[action] in env.render().splitlines()[-2]
 
 
@@ -316,11 +311,9 @@ def test_render_without_a_mode_warns() -> None:
         ({"noise": float("nan")}, "noise=nan. Expected"),
         ({"noise": "0.1"}, "noise='0.1'. Expected"),
         ({"noise": True}, "noise=True. Expected"),
-        ({"noise": None}, "noise=None. Expected"),
         ({"max_turns": 4}, "max_turns=4. Expected: a whole number of turns, 5 or more"),
         ({"max_turns": 20.0}, "max_turns=20.0. Expected"),
         ({"max_turns": True}, "max_turns=True. Expected"),
-        ({"max_turns": None}, "max_turns=None. Expected"),
         ({"language": "fr"}, "language='fr'. Expected: one of ['en', 'zh']"),
         ({"language": ["en"]}, "language=['en']. Expected"),
         ({"render_mode": "human"}, "render_mode='human'. Expected: None or 'ansi'"),
@@ -333,21 +326,14 @@ def test_bad_arguments_raise_at_construction(options: dict[str, Any], text: str)
     assert "To mend it: " in str(caught.value)
 
 
-@pytest.mark.parametrize(
-    ("action", "text"),
-    [
-        (-1, "action=-1. Expected: 0 to 8. To mend it: pass the index of one of ['ask for the food', "),
-        (9, "action=9. Expected"),
-        (1.0, "action=1.0. Expected"),
-        (None, "action=None. Expected"),
-    ],
-)
-def test_bad_actions_raise(action: Any, text: str) -> None:
+@pytest.mark.parametrize("action", [-1, 9, 1.0, None])
+def test_bad_actions_raise(action: Any) -> None:
     env = DialogueEnv()
     env.reset(seed=0)
     with pytest.raises(SetupError) as caught:
         env.step(action)
-    assert text in str(caught.value)
+    mend = "To mend it: pass the index of one of ['ask for the food', "
+    assert f"action={action!r}. Expected: 0 to 8. {mend}" in str(caught.value)
 
 
 def test_options_a_step_before_the_reset_and_an_unknown_language_raise() -> None:
@@ -365,7 +351,7 @@ def test_options_a_step_before_the_reset_and_an_unknown_language_raise() -> None
 def test_checkers_find_nothing_to_warn_about() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        env = gymnasium.make(ENV_ID, render_mode="ansi")
+        env = gymnasium.make("sb3_llm/Dialogue-v0", render_mode="ansi")
         gymnasium_check_env(env.unwrapped)
         sb3_check_env(env)
         sb3_check_env(env.unwrapped)
@@ -393,34 +379,22 @@ def test_equal_seeds_give_equal_dialogues() -> None:
 
 
 @pytest.mark.parametrize("copied", [copy.deepcopy, lambda env: pickle.loads(pickle.dumps(env))])
-def test_copies_talk_on_alike(copied: Any) -> None:
+def test_copies_talk_on_alike_and_observations_given_away_never_change(copied: Any) -> None:
     env = DialogueEnv()
-    env.reset(seed=5)
+    first = env.reset(seed=5)[0]
+    kept = repr(first)
     env.step(FOOD)
     twin = copied(env)
     assert walk(env, 100) == walk(twin, 100)
+    assert repr(first) == kept
 
 
-def test_an_observation_given_away_never_changes() -> None:
-    env = DialogueEnv()
-    first = env.reset(seed=0)[0]
-    kept = copy.deepcopy(first)
-    env.step(FOOD)
-    assert repr(first) == repr(kept)
-
-
-def test_stock_ppo_trains_a_language_model_to_talk() -> None:
-    env = TextObservation(DialogueEnv(), describe=describe_dialogue)
-    kwargs = {"normalization": "token"}
-    model = PPO(LLMPolicy, env, n_steps=8, batch_size=8, n_epochs=1, device="cpu", seed=0, policy_kwargs=kwargs)
-    assert model.policy.phrases == list(LANGUAGES["en"].phrases)
-    before = [parameter.clone() for parameter in model.policy.parameters()]
+@pytest.mark.parametrize("policy", [LLMPolicy, "MultiInputPolicy"])
+def test_stock_ppo_trains_on_the_text_and_on_the_numbers(policy: Any) -> None:
+    text = policy is LLMPolicy
+    env = TextObservation(DialogueEnv(), describe=describe_dialogue) if text else DialogueEnv()
+    kwargs = {"normalization": "token"} if text else {}
+    model = PPO(policy, env, n_steps=8, batch_size=8, n_epochs=1, device="cpu", seed=0, policy_kwargs=kwargs)
+    before = copy.deepcopy(list(model.policy.parameters()))
     model.learn(16)
-    assert any((old != new).any() for old, new in zip(before, model.policy.parameters(), strict=True))
-
-
-def test_stock_ppo_trains_an_mlp_on_the_numbers() -> None:
-    model = PPO("MultiInputPolicy", DialogueEnv(), n_steps=32, batch_size=32, n_epochs=1, device="cpu", seed=0)
-    before = [parameter.clone() for parameter in model.policy.parameters()]
-    model.learn(64)
     assert any((old != new).any() for old, new in zip(before, model.policy.parameters(), strict=True))

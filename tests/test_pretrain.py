@@ -1,9 +1,10 @@
-"""Pretraining: hand-checked batches, the same weights again and after an interruption, and what is published."""
+"""Pretraining: hand-checked batches, the same weights again and after an interruption, and settings that can't work."""
 
 import json
 import math
-from collections.abc import Sequence
-from dataclasses import asdict, replace
+import signal
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -13,14 +14,16 @@ import pytest
 import torch
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
-from sb3_llm.language_model import load_language_model
+from sb3_llm.errors import SetupError
 from sb3_llm.pretrain import train
-from sb3_llm.pretrain.corpus import Line
-from sb3_llm.pretrain.publish import publish
-from sb3_llm.pretrain.sources import HELD_OUT
-from sb3_llm.pretrain.stories import time_limit
+from sb3_llm.pretrain.corpus import write_corpus
+from sb3_llm.pretrain.data import NO_LOSS, Examples, batches, collate, encode, load_examples, save_examples
+from sb3_llm.pretrain.settings import PretrainConfig, check_config, check_device, claim, config_for
+from sb3_llm.pretrain.sources import Source
+from sb3_llm.pretrain.stories import Line, time_limit
 from sb3_llm.pretrain.tokenizer import END, train_tokenizer
-from sb3_llm.pretrain.train import NO_LOSS, Example, PretrainConfig, batches, collate, encode_lines, pretrain
+from sb3_llm.pretrain.train import pretrain
+from tests.corpora import LINES, save_corpus
 
 torch.set_num_threads(1)
 
@@ -32,20 +35,11 @@ CONFIG = PretrainConfig(
     vocab_size=300,
     context=128,
     steps=20,
-    batch_lines=8,
+    batch_tokens=250,
     warmup_steps=4,
     held_out_lines=20,
     save_every=6,
 )
-#: The phrase follows from the wall's side, so there is something to learn; the first words are all different.
-PHRASES = {"left": "turn right", "right": "go forward", "no": "pick up"}
-LINES: list[Line] = [
-    (f"Goal: go to the {color} {thing}. Ahead {steps} free, {side} wall.", phrase)
-    for color in ("red", "blue", "green")
-    for thing in ("ball", "key", "box")
-    for steps in range(5)
-    for side, phrase in PHRASES.items()
-]
 Trained = tuple[LlamaForCausalLM, PreTrainedTokenizerFast, dict[str, Any]]
 
 
@@ -54,14 +48,30 @@ def same_weights(one: LlamaForCausalLM, other: LlamaForCausalLM) -> bool:
     return all(a == b and torch.equal(x, y) for (a, x), (b, y) in pairs)
 
 
+def without_seconds(report: dict[str, Any]) -> dict[str, Any]:
+    assert report["seconds"] > 0
+    return {**report, "seconds": 0}
+
+
+def examples_of(*rows: tuple[Sequence[int], int]) -> Examples:
+    """Each row's ids, and how many of them are its completion."""
+    ids = np.array([token for row, _ in rows for token in row], np.uint16)
+    return Examples(ids, np.cumsum([0, *(len(row) for row, _ in rows)]), np.array([n for _, n in rows]))
+
+
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
-    return pretrain(LINES, CONFIG, tmp_path_factory.mktemp("whole"), device="cpu")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_corpus(tmp_path_factory.mktemp("corpus"), LINES)
+
+
+@pytest.fixture(scope="module")
+def trained(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    return pretrain(corpus, CONFIG, tmp_path_factory.mktemp("whole"), device="cpu")
 
 
 @pytest.fixture(scope="module")
 def tokenizer() -> PreTrainedTokenizerFast:
-    return train_tokenizer((f"{text}\nAction: {phrase}\n" for text, phrase in LINES), 300, 128)
+    return train_tokenizer((prompt + completion for prompt, completion in LINES), 300, 128)
 
 
 # --- tokenizer
@@ -87,48 +97,78 @@ def test_tokenizer_adds_nothing_and_merges_what_it_learnt(tokenizer: PreTrainedT
 
 
 def test_lines_are_encoded_as_the_policy_will_score_them(tokenizer: PreTrainedTokenizerFast) -> None:
-    lines = [*LINES[:20], ("向前 {observation} 🚪", "右转")]
-    for (text, phrase), example in zip(lines, encode_lines(lines, tokenizer), strict=True):
-        assert tokenizer.decode(example.ids) == f"{text}\nAction: {phrase}\n"
-        assert tokenizer.decode(example.ids[-example.n_phrase :]) == f" {phrase}\n"
-        assert example.ids[: -example.n_phrase] == tokenizer(f"{text}\nAction:")["input_ids"]
+    lines = [
+        *LINES[:20],
+        Line("向前 {observation} 🚪\nAction:", " 右转\n"),
+        Line("", "A key.\n"),
+        Line("A: x", "\nB: y\n"),
+    ]
+    examples = encode(iter(lines), tokenizer)
+    assert len(examples) == len(lines)
+    for index, (prompt, completion) in enumerate(lines):
+        ids, first = examples.line(index).tolist(), -int(examples.n_completion[index])
+        assert tokenizer.decode(ids) == prompt + completion
+        assert tokenizer.decode(ids[first:]) == completion
+        assert ids[:first] == tokenizer(prompt)["input_ids"]
+    assert examples.lengths().tolist() == [len(examples.line(index)) for index in range(len(lines))]
+
+
+def test_lines_longer_than_the_context_are_refused(tokenizer: PreTrainedTokenizerFast) -> None:
+    with pytest.raises(SetupError, match=r"a line of \d+ tokens. Expected: at most 128.*raise context"):
+        encode([Line("north " * 200, " south\n")], tokenizer)
+
+
+def test_examples_are_kept_for_what_they_were_made_from(tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> None:
+    examples = encode(LINES[:5], tokenizer)
+    assert load_examples(tmp_path, "this") is None
+    save_examples(examples, tmp_path / "new", "this")
+    assert load_examples(tmp_path / "new", "that") is None
+    found = load_examples(tmp_path / "new", "this")
+    assert found is not None
+    for name in ("ids", "starts", "n_completion"):
+        assert getattr(found, name).tolist() == getattr(examples, name).tolist()
 
 
 def test_collate_by_hand() -> None:
-    # Three tokens of prompt and two of phrase; then one and one, padded to five.
-    ids, targets, weights = collate([Example([11, 12, 13, 14, 15], 2), Example([21, 22], 1)], prompt_weight=0.25)
-    assert ids.tolist() == [[11, 12, 13, 14, 15], [21, 22, 0, 0, 0]]
-    assert targets.tolist() == [[12, 13, 14, 15, NO_LOSS], [22, NO_LOSS, NO_LOSS, NO_LOSS, NO_LOSS]]
-    # The token before the phrase predicts its first token, so it has a phrase's weight.
-    assert weights.tolist() == [[0.25, 0.25, 1.0, 1.0, 0.0], [1.0, 0.0, 0.0, 0.0, 0.0]]
+    # Three tokens of prompt and two of completion; one and one; a line without a prompt.
+    examples = examples_of(([11, 12, 13, 14, 15], 2), ([21, 22], 1), ([31, 32, 33], 3))
+    ids, targets, weights = collate(examples, [0, 1, 2], prompt_weight=0.25)
+    assert ids.tolist() == [[11, 12, 13, 14, 15], [21, 22, 0, 0, 0], [31, 32, 33, 0, 0]]
+    no = NO_LOSS
+    assert targets.tolist() == [[12, 13, 14, 15, no], [22, no, no, no, no], [32, 33, no, no, no]]
+    # The token before the completion predicts its first token, so it has a completion's weight.
+    assert weights.tolist() == [[0.25, 0.25, 1.0, 1.0, 0.0], [1.0, 0.0, 0.0, 0.0, 0.0], [1.0, 1.0, 0.0, 0.0, 0.0]]
 
 
 def test_padding_changes_no_loss(trained: Trained) -> None:
     model = trained[0]
-    short, long = Example([5, 9, 40], 1), Example(list(range(60, 90)), 4)
-    alone = train.token_losses(model, *collate([short], 0.5)[:2])
-    padded = train.token_losses(model, *collate([short, long], 0.5)[:2])
+    both = examples_of(([5, 9, 40], 1), (list(range(60, 90)), 4))
+    alone = train.token_losses(model, *collate(both, [0], 0.5)[:2])
+    padded = train.token_losses(model, *collate(both, [0, 1], 0.5)[:2])
     torch.testing.assert_close(padded[0, :3], alone[0])
     assert not padded[0, 2:].any()
 
 
 def test_every_line_once_in_each_round_and_the_same_for_the_same_seed() -> None:
-    examples = [Example(list(range(1 + number % 7)), 1) for number in range(50)]
-    names = {id(example): number for number, example in enumerate(examples)}
-    config = replace(CONFIG, batch_lines=8)
+    lengths, order = np.arange(50) % 7 + 1, np.arange(5, 50)
 
     def rounds(seed: int) -> list[list[int]]:
-        drawn = islice(batches(examples, replace(config, seed=seed)), 14)
-        return [[names[id(example)] for example in batch] for batch in drawn]
+        return [batch.tolist() for batch in islice(batches(lengths, order, 24, seed), 40)]
 
     drawn = rounds(0)
-    for part in (drawn[:7], drawn[7:]):
-        assert sorted(number for batch in part for number in batch) == list(range(50))
-    assert drawn[:7] != drawn[7:]
+    seen: list[int] = []
+    ends = []
+    for place, batch in enumerate(drawn):
+        assert len(batch) * max(lengths[batch]) <= 24
+        seen += batch
+        if len(seen) % 45 == 0:
+            assert sorted(seen[-45:]) == order.tolist()
+            ends.append(place)
+    assert len(ends) >= 2
     assert rounds(0) == drawn
     assert rounds(1) != drawn
-    spread = [max(lengths) - min(lengths) for batch in drawn for lengths in [[number % 7 for number in batch]]]
-    assert np.mean(spread) < 2  # lines of like length side by side; a plain shuffle has 5
+    assert drawn[: ends[0] + 1] != drawn[ends[0] + 1 : ends[1] + 1]
+    assert np.mean([np.ptp(lengths[batch]) for batch in drawn]) < 2  # a plain shuffle has 5
 
 
 @pytest.mark.parametrize(("step", "share"), [(0, 0.25), (1, 0.4972), (3, 0.951), (10, 0.55), (15, 0.2318), (20, 0.1)])
@@ -139,49 +179,94 @@ def test_learning_rate_by_hand(step: int, share: float) -> None:
 # --- training
 
 
-def test_the_same_seed_gives_the_same_weights(trained: Trained, tmp_path: Path) -> None:
-    model, tokenizer, report = pretrain(LINES, CONFIG, tmp_path, device="cpu")
+def test_the_same_seed_gives_the_same_weights(trained: Trained, corpus: Path, tmp_path: Path) -> None:
+    model, tokenizer, report = pretrain(corpus, CONFIG, tmp_path, device="cpu")
     assert same_weights(model, trained[0])
     assert tokenizer.get_vocab() == trained[1].get_vocab()
-    assert {**report, "seconds": 0} == {**trained[2], "seconds": 0}
-    other, _, _ = pretrain(LINES, replace(CONFIG, seed=1), tmp_path / "other", device="cpu")
+    assert without_seconds(report) == without_seconds(trained[2])
+    other, _, _ = pretrain(corpus, replace(CONFIG, seed=1), tmp_path / "other", device="cpu")
     assert not same_weights(other, trained[0])
 
 
-class Interrupted(train.tqdm):
-    """A person presses Ctrl-C in the tenth step."""
+def test_from_nothing_to_the_same_weights(tmp_path: Path) -> None:
+    """The whole way, twice: stories, sayings, tokenizer, training."""
+    maze = {"size": 3, "generator": "dfs", "split": "train"}
+    sources = (Source("sb3_llm/Maze-v0", 2, maze), Source("sb3_llm/Rooms-v0", 1, {"kind": "keydoor"}))
+    config = replace(config_for(300, steps=6, hidden=32, layers=2, heads=2), batch_tokens=1500)
+    made = []
+    for name in ("one", "two"):
+        write_corpus(tmp_path / name / "corpus", 300, seed=0, processes=len(made) + 1, sources=sources)
+        made.append(pretrain(tmp_path / name / "corpus", config, tmp_path / name, device="cpu"))
+    (model, tokenizer, report), (twin, its_tokenizer, its_report) = made
+    assert same_weights(model, twin)
+    assert tokenizer.get_vocab() == its_tokenizer.get_vocab()
+    assert without_seconds(report) == without_seconds(its_report)
+    assert (model.config.num_hidden_layers, model.config.hidden_size) == (2, 32)
 
-    def update(self, n: float = 1) -> bool | None:
-        if self.n + n >= 10:
-            raise KeyboardInterrupt
-        return super().update(n)
 
-
-def test_interrupted_and_resumed_is_as_if_never_interrupted(
-    trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(train, "tqdm", Interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        pretrain(LINES, CONFIG, tmp_path, device="cpu")
-    monkeypatch.undo()
-    assert torch.load(tmp_path / "state.pt", weights_only=True)["run"]["step"] == 6
-    done: list[int] = []
+def at_step(number: int, act: Callable[[], Any], monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Act when a step begins. Returns the steps that begin."""
+    begun: list[int] = []
     real = train.learning_rate
-    monkeypatch.setattr(train, "learning_rate", lambda step, config: done.append(step) or real(step, config))
-    model, _, report = pretrain(LINES, CONFIG, tmp_path, device="cpu")
-    assert done == list(range(6, 20))  # from the last state, not from the beginning
+
+    def learning_rate(step: int, config: PretrainConfig) -> float:
+        if not begun or begun[-1] != step:
+            begun.append(step)
+            if step == number:
+                act()
+        return real(step, config)
+
+    monkeypatch.setattr(train, "learning_rate", learning_rate)
+    return begun
+
+
+def kill() -> None:
+    raise SystemExit
+
+
+@pytest.mark.parametrize("how", ["Ctrl-C", "killed"])
+def test_interrupted_and_resumed_is_as_if_never_interrupted(
+    how: str, trained: Trained, corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ctrl-C lets the step end and keeps its state; a kill leaves the last state, of step 6."""
+    act = {"Ctrl-C": lambda: signal.raise_signal(signal.SIGINT), "killed": kill}[how]
+    with monkeypatch.context() as patch:
+        at_step(9, act, patch)
+        with pytest.raises(KeyboardInterrupt if how == "Ctrl-C" else SystemExit):
+            pretrain(corpus, CONFIG, tmp_path, device="cpu")
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    kept = {"Ctrl-C": 10, "killed": 6}[how]
+    assert torch.load(tmp_path / "state.pt", weights_only=True)["run"]["step"] == kept
+    begun = at_step(-1, kill, monkeypatch)
+    model, _, report = pretrain(corpus, CONFIG, tmp_path, device="cpu")
+    assert begun == list(range(kept, 20))  # not from the beginning
     assert same_weights(model, trained[0])
-    assert {**report, "seconds": 0} == {**trained[2], "seconds": 0}
-    assert report["seconds"] > 0
-    assert not list(tmp_path.glob("*.new"))
+    assert without_seconds(report) == without_seconds(trained[2])
+    assert not list(tmp_path.glob("*.part"))
+    again, _, _ = pretrain(corpus, CONFIG, tmp_path, device="cpu")
+    assert begun == list(range(kept, 20)), "nothing is left to train"
+    assert same_weights(again, model)
+
+
+def test_a_second_ctrl_c_does_not_wait_for_the_step(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def twice() -> None:
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
+
+    at_step(9, twice, monkeypatch)
+    with pytest.raises(KeyboardInterrupt):
+        pretrain(corpus, CONFIG, tmp_path, device="cpu")
+    assert torch.load(tmp_path / "state.pt", weights_only=True)["run"]["step"] == 6
 
 
 def test_a_state_half_written_leaves_the_old_one_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = tmp_path / "new" / "state.pt"
+    path = tmp_path / "state.pt"
     train._save_state(path, {"step": 1})
 
-    def killed(state: Any, where: Path) -> None:
-        where.write_bytes(b"half")
+    def killed(state: Any, file: Any) -> None:
+        file.write(b"half")
         raise KeyboardInterrupt
 
     monkeypatch.setattr(torch, "save", killed)
@@ -190,26 +275,26 @@ def test_a_state_half_written_leaves_the_old_one_whole(tmp_path: Path, monkeypat
     assert torch.load(path, weights_only=True) == {"step": 1}
 
 
-def test_loss_falls_and_the_phrases_are_learnt(tmp_path: Path) -> None:
-    config = replace(CONFIG, steps=150, learning_rate=1e-2, save_every=1000)
-    _, _, report = pretrain(LINES, config, tmp_path, device="cpu")
-    untrained = pretrain(LINES, replace(config, steps=1, learning_rate=0.0), tmp_path, device="cpu")[2]
+def test_loss_falls_and_the_phrases_are_learnt(corpus: Path, tmp_path: Path) -> None:
+    config = replace(CONFIG, steps=120, learning_rate=1e-2, save_every=1000)
+    report = pretrain(corpus, config, tmp_path / "long", device="cpu")[2]
+    untrained = pretrain(corpus, replace(config, steps=1, learning_rate=0.0), tmp_path / "none", device="cpu")[2]
     assert untrained["phrase_perplexity"] == pytest.approx(300, rel=0.2)  # uniform over the tokens
-    assert report["phrase_perplexity"] < 1.1
+    assert report["phrase_perplexity"] < 1.2
     assert report["prompt_perplexity"] < untrained["prompt_perplexity"] / 5
     assert untrained["first_token_accuracy"] < 0.5 < 0.9 < report["first_token_accuracy"]
-    assert not (tmp_path / "state.pt").exists()
 
 
-def by_hand(model: LlamaForCausalLM, examples: Sequence[Example]) -> dict[str, float]:
+def by_hand(model: LlamaForCausalLM, examples: Examples, lines: Sequence[int]) -> dict[str, float]:
     """One line at a time, without padding or weights."""
     sums: dict[str, list[float]] = {"prompt": [], "phrase": [], "right": []}
-    for example in examples:
-        log_probs = model(input_ids=torch.tensor([example.ids])).logits[0].log_softmax(-1)
-        first = len(example.ids) - example.n_phrase
-        for place in range(1, len(example.ids)):
-            sums["phrase" if place >= first else "prompt"].append(-log_probs[place - 1, example.ids[place]].item())
-        sums["right"].append(float(log_probs[first - 1].argmax() == example.ids[first]))
+    for line in lines:
+        ids = examples.line(line).tolist()
+        log_probs = model(input_ids=torch.tensor([ids])).logits[0].log_softmax(-1)
+        first = len(ids) - int(examples.n_completion[line])
+        for place in range(1, len(ids)):
+            sums["phrase" if place >= first else "prompt"].append(-log_probs[place - 1, ids[place]].item())
+        sums["right"].append(float(log_probs[first - 1].argmax() == ids[first]))
     return {
         "prompt_perplexity": math.exp(np.mean(sums["prompt"])),
         "phrase_perplexity": math.exp(np.mean(sums["phrase"])),
@@ -217,112 +302,98 @@ def by_hand(model: LlamaForCausalLM, examples: Sequence[Example]) -> dict[str, f
     }
 
 
-def test_held_out_figures_by_hand(trained: Trained) -> None:
+@pytest.mark.parametrize("prompt_weight", [0.0, 0.05, 1.0])
+def test_held_out_figures_by_hand_whatever_the_weights(prompt_weight: float, trained: Trained) -> None:
     model, tokenizer, report = trained
-    examples = encode_lines(LINES[:20], tokenizer)
-    assert train.evaluate(model, examples, CONFIG) == pytest.approx(by_hand(model, examples), rel=1e-4)
-    order = np.random.default_rng(CONFIG.seed).permutation(len(LINES))
-    held_out = encode_lines([LINES[index] for index in order[:20]], tokenizer)
-    figures = by_hand(model, held_out)
+    examples = encode(LINES, tokenizer)
+    order = np.random.default_rng(CONFIG.seed).permutation(len(LINES))[:20]
+    figures = by_hand(model, examples, order.tolist())
+    assert train.evaluate(model, examples, order, replace(CONFIG, prompt_weight=prompt_weight)) == pytest.approx(
+        figures, rel=1e-4
+    )
     assert {name: report[name] for name in figures} == pytest.approx(figures, rel=1e-4)
 
 
-def test_held_out_lines_are_never_trained_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    seen: set[tuple[int, ...]] = set()
+def test_held_out_lines_are_never_trained_on(corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: set[int] = set()
     real = train.collate
 
-    def noted(batch: Sequence[Example], prompt_weight: float) -> Any:
+    def noted(examples: Examples, batch: Sequence[int], prompt_weight: float) -> Any:
         if torch.is_grad_enabled():
-            seen.update(tuple(example.ids) for example in batch)
-        return real(batch, prompt_weight)
+            seen.update(int(line) for line in batch)
+        return real(examples, batch, prompt_weight)
 
     monkeypatch.setattr(train, "collate", noted)
-    _, tokenizer, _ = pretrain(LINES, replace(CONFIG, steps=15), tmp_path, device="cpu")
-    every = {tuple(example.ids) for example in encode_lines(LINES, tokenizer)}
-    assert seen < every
-    assert len(every - seen) == 20
+    pretrain(corpus, replace(CONFIG, steps=60), tmp_path, device="cpu")
+    held_out = np.random.default_rng(CONFIG.seed).permutation(len(LINES))[:20]
+    assert seen == set(range(len(LINES))) - set(held_out.tolist())
 
 
-def test_a_corpus_no_longer_than_what_is_held_out_raises(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="held_out_lines"), time_limit(1.0):
-        pretrain(LINES, replace(CONFIG, held_out_lines=len(LINES)), tmp_path, device="cpu")
+# --- settings that can't work
 
 
-@pytest.mark.parametrize("prompt_weight", [0.0, 1.0])
-@pytest.mark.filterwarnings("ignore:invalid value encountered")
-def test_held_out_figures_whatever_the_weights(prompt_weight: float, trained: Trained) -> None:
-    model, tokenizer, _ = trained
-    examples = encode_lines(LINES[:20], tokenizer)
-    figures = train.evaluate(model, examples, replace(CONFIG, prompt_weight=prompt_weight))
-    assert figures == pytest.approx(by_hand(model, examples), rel=1e-4)
-
-
-# --- what is published
-
-MANIFEST = {
-    "format": 1,
-    "seed": 7,
-    "asked": 140,
-    "lines": 135,
-    "sources": [
-        {"env_id": "BabyAI-GoToLocal-v0", "env_kwargs": {}, "lines": 1234, "layouts": []},
-        {"env_id": "sb3_llm/Maze-v0", "env_kwargs": {"size": 3, "split": "train"}, "lines": 56, "layouts": ["ab"]},
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ({"hidden_size": -32}, "hidden_size=-32. Expected: a whole number, 1 or more"),
+        ({"layers": 0}, "layers=0"),
+        ({"layers": 2.0}, "layers=2.0"),
+        ({"steps": True}, "steps=True"),
+        ({"seed": -1}, "seed=-1. Expected: a whole number, 0 or more"),
+        ({"learning_rate": -1e-3}, "learning_rate=-0.001. Expected: a number, 0 or more"),
+        ({"weight_decay": math.nan}, "weight_decay=nan"),
+        ({"heads": 5}, "hidden_size=32 with heads=5. Expected: a hidden size that shares out.*pass hidden_size=30"),
+        ({"heads": 32}, "hidden_size=32 with heads=32.*pass hidden_size=64"),
+        ({"vocab_size": 256}, r"vocab_size=256. Expected: 257 \(bytes and end mark\) to 65536"),
+        ({"vocab_size": 70_000}, "vocab_size=70000"),
+        ({"held_out_lines": 135}, "a corpus of 135 lines with held_out_lines=135"),
+        ({"precision": "fp16"}, "precision='fp16'. Expected: 'float32' or 'bfloat16'"),
     ],
-}
+    ids=str,
+)
+def test_settings_that_cannot_work(settings: dict[str, Any], told: str, corpus: Path, tmp_path: Path) -> None:
+    with pytest.raises(SetupError, match=told), time_limit(1.0):
+        pretrain(corpus, replace(CONFIG, **settings), tmp_path / "new", device="cpu")
+    assert not (tmp_path / "new").exists()
 
 
-@pytest.fixture(scope="module")
-def published(trained: Trained, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("published") / "model"
-    model, tokenizer, report = trained
-    twin = LlamaForCausalLM(model.config)
-    twin.load_state_dict(model.state_dict())
-    publish(folder, twin, tokenizer, MANIFEST, report)
-    return folder
+@pytest.mark.parametrize("device", ["gpu", "cuda:99", "meta", "", "mps"])
+def test_devices_that_are_not_here(device: str) -> None:
+    with pytest.raises(SetupError, match=f"device='{device}' .*pass device='auto'"):
+        check_device(device)
+    assert check_device("cpu") == "cpu"
+    assert check_device("auto") in ("cpu", "cuda")
 
 
-def test_published_model_loads_and_scores_as_the_trained_one(published: Path, trained: Trained) -> None:
-    lm, tokenizer = load_language_model(str(published))
-    model, own_tokenizer, _ = trained
-    text = "Goal: go to the red ball.\nAction: turn left\n 向前"
-    ids = tokenizer(text)["input_ids"]
-    assert ids == own_tokenizer(text)["input_ids"]
-    assert lm.dtype == torch.float32
-    with torch.no_grad():
-        ours, theirs = lm(torch.tensor([ids])).logits, model(torch.tensor([ids])).logits
-    torch.testing.assert_close(ours, theirs, atol=5e-3, rtol=5e-3)  # of float16
-    assert all(torch.equal(x.half(), y.half()) for x, y in zip(lm.parameters(), model.parameters(), strict=True))
+def test_a_training_with_other_settings_is_not_gone_on_with(corpus: Path, tmp_path: Path) -> None:
+    pretrain(corpus, replace(CONFIG, steps=2), tmp_path, device="cpu")
+    with pytest.raises(SetupError, match=r"holds a training with \{'steps': 2\}, for one with \{'steps': 3\}"):
+        pretrain(corpus, replace(CONFIG, steps=3), tmp_path, device="cpu")
+    other = save_corpus(tmp_path / "other", LINES[:100])
+    with pytest.raises(SetupError, match="holds a training with {'sha256'"):
+        pretrain(other, replace(CONFIG, steps=2), tmp_path, device="cpu")
 
 
-def test_published_weights_are_float16_safetensors(published: Path, trained: Trained) -> None:
-    files = {path.name for path in published.iterdir()}
-    assert {"model.safetensors", "config.json", "tokenizer.json", "manifest.json", "README.md"} <= files
-    assert not [name for name in files if name.endswith((".bin", ".pt", ".pkl"))]
-    size = (published / "model.safetensors").stat().st_size
-    assert size < 2.2 * trained[0].num_parameters() + 4096
+def test_a_folder_is_claimed_bit_by_bit(tmp_path: Path) -> None:
+    claim(tmp_path / "new", {"lines": 3})
+    claim(tmp_path / "new", {"config": {"layers": 2}})
+    assert json.loads((tmp_path / "new" / "pretraining.json").read_text()) == {"lines": 3, "config": {"layers": 2}}
+    with pytest.raises(SetupError, match=r"with \{'lines': 3, 'layers': 2\}, for one with \{'lines': 4, 'layers': 1\}"):
+        claim(tmp_path / "new", {"lines": 4, "config": {"layers": 1}})
+    with pytest.raises(SetupError, match="which is a file"):
+        claim(tmp_path / "new" / "pretraining.json", {})
 
 
-def test_card_names_every_source_and_what_is_held_out(published: Path, trained: Trained) -> None:
-    card = (published / "README.md").read_text(encoding="utf-8")
-    for source in MANIFEST["sources"]:  # type: ignore[attr-defined]
-        assert f"| {source['env_id']} {source['env_kwargs'] or ''} | {source['lines']:,} |" in card
-    assert all(f"`{name}`" in card for name in HELD_OUT)
-    report = trained[2]
-    for fact in (
-        f"{trained[0].num_parameters():,} parameters",
-        f"BPE\nof {len(trained[1])} tokens and a context of 128 tokens",
-        "135 lines",
-        "sb3-llm pretrain --out FOLDER --lines 140 --steps 20 --seed 0",
-        f"{report['tokens']:,} tokens in 20 steps",
-        f"{report['phrase_perplexity']:.3f}",
-        "On 20 lines kept from training",
-    ):
-        assert fact in card
-    assert "{" not in card.replace(str(MANIFEST["sources"][1]["env_kwargs"]), "")  # type: ignore[index]
+def test_a_spoilt_corpus_is_noticed_before_training(tmp_path: Path) -> None:
+    folder = save_corpus(tmp_path / "corpus", LINES)
+    text = (folder / "lines.jsonl").read_text().replace("turn right", "turn left", 1)
+    (folder / "lines.jsonl").write_text(text)
+    with pytest.raises(SetupError, match="not the one that was written"), time_limit(5.0):
+        pretrain(folder, CONFIG, tmp_path / "out", device="cpu")
 
 
-def test_published_manifest_holds_corpus_and_training(published: Path, trained: Trained) -> None:
-    manifest = json.loads((published / "manifest.json").read_text(encoding="utf-8"))
-    assert manifest["corpus"] == MANIFEST
-    assert manifest["training"] == trained[2]
-    assert manifest["training"]["config"] == asdict(CONFIG)
+def test_the_options_of_the_command_give_the_embedded_models_shape() -> None:
+    assert config_for(330_000) == PretrainConfig()
+    small = config_for(500, hidden=160)
+    assert (small.intermediate_size, small.held_out_lines) == (432, 50)
+    check_config(replace(small, heads=5), 500)

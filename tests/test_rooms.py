@@ -110,7 +110,7 @@ def test_worlds_are_the_same_on_every_machine() -> None:
     drawn = ["goal", "walls", "lava", "chain", "keydoor", "lockedroom", "boxed", "fetch", "opentwo", "putnear"]
     worlds = [snapshot(env, seed)[:2] for env in map(RoomsEnv, drawn) for seed in range(8)]
     # Another number: the corpus is told from other worlds than the embedded model has read. Is that meant?
-    assert hashlib.sha256(repr(worlds).encode()).hexdigest()[:16] == "?"
+    assert hashlib.sha256(repr(worlds).encode()).hexdigest()[:16] == "9c5f8b1fc8cf5bb1"
 
 
 # --- what the kinds hold

@@ -39,7 +39,6 @@ def read_demos(path: str | Path) -> list[Demo]:
     path, data = Path(path), _read_bytes(Path(path))
     demos: list[Demo] = []
     bad: list[tuple[int, SetupError]] = []
-    # Not splitlines, which also cuts at characters that may stand in a JSON string.
     for number, line in enumerate(data.removeprefix(b"\xef\xbb\xbf").split(b"\n"), start=1):
         if line.strip():
             try:
@@ -66,10 +65,10 @@ def write_demos(path: str | Path, demos: Sequence[Demo]) -> None:
     """
     path = Path(path)
     data = checked_lines(demos)
-    if not data and not path.exists():
-        return
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        if not data and not path.exists():
+            return
         with path.open("r+b" if path.exists() else "w+b") as file:
             _mend_end(file, path)
             file.write(data)

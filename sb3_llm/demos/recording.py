@@ -12,7 +12,7 @@ from typing import Any
 from tqdm import tqdm
 
 from sb3_llm.demos.lines import Demo, read_demos, write_demos
-from sb3_llm.describe.minigrid import PHRASES
+from sb3_llm.describe.actions import KEYS
 from sb3_llm.envs.layout import DIRECTIONS
 from sb3_llm.envs.maze import MazeEnv
 from sb3_llm.errors import SetupError
@@ -57,7 +57,7 @@ class BuiltInExpert:
         :raises SetupError: if the world, or its mission, is none that the expert knows
         """
         self._expert = make_expert(env.unwrapped, env.state, self._use_bot)
-        self._keys = DIRECTIONS if isinstance(env.unwrapped, MazeEnv) else PHRASES
+        self._keys = DIRECTIONS if isinstance(env.unwrapped, MazeEnv) else KEYS
         self._taken: int | None = None
 
     def __call__(self, env: TextObservation) -> int:

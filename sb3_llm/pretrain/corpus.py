@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import signal
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -16,11 +17,13 @@ from tqdm import tqdm
 import sb3_llm.envs  # noqa: F401  # registers the project's worlds
 from sb3_llm.envs.layout import layout_hash
 from sb3_llm.errors import SetupError
+from sb3_llm.folder import write_whole
 from sb3_llm.pretrain.sayings import say
 from sb3_llm.pretrain.sources import SAYINGS, SOURCES, Source
 from sb3_llm.pretrain.stories import STORY_LIMIT, Line, tell_story
 
 FORMAT = 2
+MANIFEST = "manifest.json"
 MAX_FAILURES = 200  # stories in a row that an expert may fail before its source is given up
 
 
@@ -39,11 +42,16 @@ class Part:
         return hashlib.sha256(json.dumps([FORMAT, source, self.lines, self.seed], sort_keys=True).encode()).hexdigest()
 
 
+def as_text(line: Line) -> str:
+    """:return: a line as its file holds it, without the newline."""
+    return json.dumps(list(line), ensure_ascii=False)
+
+
 def digest(lines: Iterable[Line]) -> str:
     """:return: sha256 over the lines in their order."""
     whole = hashlib.sha256()
     for line in lines:
-        whole.update(json.dumps(list(line), ensure_ascii=False).encode())
+        whole.update(as_text(line).encode())
     return whole.hexdigest()
 
 
@@ -61,14 +69,11 @@ def write_corpus(
     :param processes: how many work at once
     :param sources: where the stories play
     :return: the manifest
-    :raises SetupError: if the folder holds a corpus of another version
+    :raises SetupError: if the folder holds a corpus of another version, or one with other settings
     """
-    check_folder(folder)
+    check_folder(folder, n_lines, seed)
     folder.mkdir(parents=True, exist_ok=True)
-    parts = share_out(n_lines, seed, sources)
-    with ProcessPoolExecutor(processes) as pool:
-        jobs = [pool.submit(write_part, folder, part) for part in parts]
-        told = [job.result() for job in tqdm(jobs, desc="telling stories", unit="source")]
+    told = _write_parts(folder, share_out(n_lines, seed, sources), processes)
     manifest = {
         "format": FORMAT,
         "seed": seed,
@@ -78,8 +83,23 @@ def write_corpus(
         "sha256": hashlib.sha256("".join(part["sha256"] for part in told).encode()).hexdigest(),
         "sources": told,
     }
-    write_whole(folder / "manifest.json", json.dumps(manifest, indent=1) + "\n")
+    _write_text(folder / MANIFEST, json.dumps(manifest, indent=1) + "\n")
     return manifest
+
+
+def _write_parts(folder: Path, parts: Sequence[Part], processes: int) -> list[dict[str, Any]]:
+    """Tell all parts, several at once. Ctrl-C ends it soon, and leaves the parts that are whole."""
+    pool = ProcessPoolExecutor(processes, initializer=_die_at_once)
+    try:
+        jobs = [pool.submit(write_part, folder, part) for part in parts]
+        return [job.result() for job in tqdm(jobs, desc="telling stories", unit="source")]
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _die_at_once() -> None:
+    """A terminal sends Ctrl-C to the workers too; each of Python's own would go on with its next part."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def share_out(n_lines: int, seed: int, sources: Sequence[Source]) -> list[Part]:
@@ -94,21 +114,39 @@ def share_out(n_lines: int, seed: int, sources: Sequence[Source]) -> list[Part]:
 
 def write_part(folder: Path, part: Part) -> dict[str, Any]:
     """
-    Tell one part, or leave it as it is if its file was made for the same part.
+    Tell one part, or leave it as it is if its file was made for the same part and is whole.
 
     :param folder: of the corpus
     :param part: what to tell
     :return: its entry of the manifest
     """
     lines_path, entry_path = folder / f"{part.name}.jsonl", folder / f"{part.name}.json"
-    if entry_path.exists():
-        entry = json.loads(entry_path.read_text(encoding="utf-8"))
-        if entry["part"] == part.digest():
-            return dict(entry["manifest"])
+    found = _told_already(lines_path, entry_path, part)
+    if found is not None:
+        return found
     lines, manifest = tell_part(part)
-    write_whole(lines_path, "".join(json.dumps(list(line), ensure_ascii=False) + "\n" for line in lines))
-    write_whole(entry_path, json.dumps({"part": part.digest(), "manifest": manifest}))
+    _write_text(lines_path, "".join(f"{as_text(line)}\n" for line in lines))
+    _write_text(entry_path, json.dumps({"part": part.digest(), "manifest": manifest}))
     return manifest
+
+
+def _told_already(lines_path: Path, entry_path: Path, part: Part) -> dict[str, Any] | None:
+    try:
+        entry = json.loads(entry_path.read_text(encoding="utf-8"))
+        manifest = dict(entry["manifest"])
+        same = entry["part"] == part.digest() and _digest_of_file(lines_path) == manifest["sha256"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return manifest if same else None
+
+
+def _digest_of_file(path: Path) -> str:
+    """As :func:`digest` of its lines."""
+    whole = hashlib.sha256()
+    with path.open("rb") as file:
+        for text in file:
+            whole.update(text.removesuffix(b"\n"))
+    return whole.hexdigest()
 
 
 def tell_part(part: Part) -> tuple[list[Line], dict[str, Any]]:
@@ -153,32 +191,82 @@ def tell_stories(source: Source, n_lines: int, seed: int) -> tuple[list[Line], d
 
 def read_lines(folder: Path) -> Iterator[Line]:
     """
-    Read a corpus part by part, in the manifest's order.
+    Read a corpus, part by part in the order of their names, and check each against the manifest.
 
     :param folder: that :func:`write_corpus` wrote
     :return: its lines
+    :raises SetupError: if there is no corpus of this version, or a part is not what was written
     """
-    for path in sorted(folder.glob("*.jsonl")):
-        with path.open(encoding="utf-8") as file:
-            for text in file:
-                yield Line(*json.loads(text))
+    for name, sha256 in sorted(_digests(read_manifest(folder)).items()):
+        path, whole = folder / f"{name}.jsonl", hashlib.sha256()
+        if not path.exists():
+            raise _spoilt(path, "missing")
+        with path.open("rb") as file:
+            for number, text in enumerate(file, start=1):
+                whole.update(text.removesuffix(b"\n"))
+                try:
+                    line = Line(*json.loads(text))
+                except (ValueError, TypeError):
+                    raise _spoilt(path, f"broken in line {number}") from None
+                yield line
+        if whole.hexdigest() != sha256:
+            raise _spoilt(path, "not the one that was written")
 
 
-def check_folder(folder: Path) -> None:
+def _digests(manifest: dict[str, Any]) -> dict[str, str]:
+    """By the name of each part, as :func:`share_out` gave them."""
+    return {entry.get("kind", f"{number:03d}"): entry["sha256"] for number, entry in enumerate(manifest["sources"])}
+
+
+def _spoilt(path: Path, how: str) -> SetupError:
+    return SetupError(
+        f"the corpus file {path}, which is {how}",
+        "the lines whose sha256 the manifest names",
+        f"delete {path.name} and {MANIFEST}, and write the corpus again: only this part is told anew",
+    )
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """
+    :param folder: of a corpus
+    :return: its manifest
+    :raises SetupError: if there is none, or one of another version
+    """
+    try:
+        manifest = dict(json.loads((folder / MANIFEST).read_text(encoding="utf-8")))
+        found = manifest.get("format")
+    except (OSError, ValueError, TypeError) as error:
+        raise SetupError(
+            f"{folder} as a corpus ({error})",
+            f"a folder with {MANIFEST}, as `sb3-llm pretrain` leaves in OUT/corpus",
+            "name another folder, or let the interrupted command go on",
+        ) from None
+    if found != FORMAT:
+        raise SetupError(
+            f"the corpus in {folder}, of format {found}", f"format {FORMAT}", "write it anew into another folder"
+        )
+    return manifest
+
+
+def check_folder(folder: Path, n_lines: int, seed: int) -> None:
     """
     :param folder: of a corpus, or where one is to be written
-    :raises SetupError: if it holds a corpus of another version
+    :param n_lines: how many lines it is to have
+    :param seed: of the corpus
+    :raises SetupError: if it is a file, or holds a corpus of another version or with other settings
     """
-    path = folder / "manifest.json"
-    if path.exists():
-        found = json.loads(path.read_text(encoding="utf-8")).get("format")
-        if found != FORMAT:
-            raise SetupError(
-                f"the corpus in {folder}, of format {found}", f"format {FORMAT}", "write it anew into another folder"
-            )
+    if folder.exists() and not folder.is_dir():
+        raise SetupError(f"{folder}, which is a file", "a folder for the corpus", "name another place")
+    if not (folder / MANIFEST).exists():
+        return
+    found = read_manifest(folder)
+    if (found["asked"], found["seed"]) != (n_lines, seed):
+        raise SetupError(
+            f"the corpus in {folder}, of {found['asked']} lines and seed {found['seed']}",
+            f"one of {n_lines} lines and seed {seed}",
+            "use the settings it was told with, or another folder",
+        )
 
 
-def write_whole(path: Path, text: str) -> None:
-    """Write a file so that a kill leaves the old one, or none."""
-    path.with_suffix(".new").write_text(text, encoding="utf-8")
-    path.with_suffix(".new").replace(path)
+def _write_text(path: Path, text: str) -> None:
+    write_whole(path, lambda file: file.write(text.encode()))

@@ -29,6 +29,10 @@ STORY_LIMIT = 120  # steps; longer stories are wandering
 STORY_SECONDS = 2.0  # of computing; an expert takes a tenth of that, or hangs
 PLAN_CUE, PLAN_SHARE = "{observation}\nPlan:", 0.04  # of a story's steps also say what they are for
 QUESTION_SHARE = 0.03  # of them are also asked about
+SUMMARY_SHARE, SHORT_HISTORIES = 0.85, (0, 1, 4)  # the other stories tell so many last actions
+#: Shares of the stories by language and wording.
+TELLINGS = {("en", CANONICAL): 0.6, ("en", DRAWN): 0.2, ("zh", CANONICAL): 0.1, ("zh", DRAWN): 0.1}
+PLAIN_SHARE = 0.5  # of the stories whose mission is to say done are told without these words
 SAY_DONE = " and say done"
 
 
@@ -54,10 +58,8 @@ class StoryTimeout(Exception):
 
 def draw_telling(rng: np.random.Generator) -> Telling:
     """:return: mostly canonical English with a summary, sometimes other words, Chinese, or only the last actions."""
-    history: History = SUMMARY if rng.random() < 0.85 else int(rng.choice((0, 1, 4)))
-    language, wording = (("en", CANONICAL), ("en", DRAWN), ("zh", CANONICAL), ("zh", DRAWN))[
-        int(rng.choice(4, p=(0.6, 0.2, 0.1, 0.1)))
-    ]
+    history: History = SUMMARY if rng.random() < SUMMARY_SHARE else int(rng.choice(SHORT_HISTORIES))
+    language, wording = list(TELLINGS)[int(rng.choice(len(TELLINGS), p=list(TELLINGS.values())))]
     return Telling(history, language, wording)
 
 
@@ -93,7 +95,7 @@ class _Story:
         self.env, self.rng = env, rng
         obs, _ = env.reset(seed=seed)
         # Arriving is not enough where the mission says so, and neither where it doesn't, as in MiniGrid's GoToObject.
-        self.plain = bool(rng.random() < 0.5)
+        self.plain = bool(rng.random() < PLAIN_SHARE)
         self.describer = describer_for(env, telling)
         self.obs = self._heard(obs)
         self.describer.begin(self.obs, rng)
@@ -153,7 +155,7 @@ def line(template: str, text: str, words: str) -> Line:
 
 def describer_for(env: gym.Env[Any, Any], telling: Telling) -> Worded:
     """:return: the describer that :func:`sb3_llm.make_env` uses for a world."""
-    inner = env.unwrapped
+    inner: Any = env.unwrapped
     if isinstance(inner, MazeEnv):
         return MazeDescriber(telling.history, telling.language, telling.wording)
     return RoomDescriber(dict(meanings(inner)), telling.history, telling.language, telling.wording)

@@ -3,8 +3,12 @@
 import hashlib
 import json
 import math
+import signal
+import threading
 import time
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -15,34 +19,14 @@ from torch.nn import functional
 from tqdm import tqdm
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from sb3_llm.errors import SetupError
-from sb3_llm.pretrain.corpus import read_lines
+from sb3_llm.folder import write_whole
+from sb3_llm.pretrain.corpus import read_lines, read_manifest
 from sb3_llm.pretrain.data import NO_LOSS, Examples, batches, collate, encode, load_examples, save_examples
+from sb3_llm.pretrain.settings import PretrainConfig, check_config, check_device, claim
 from sb3_llm.pretrain.tokenizer import train_tokenizer
 
+STATE = "state.pt"
 TOKENIZER_LINES = 40_000  # evenly spaced in the corpus: enough to find its words
-
-
-@dataclass(frozen=True)
-class PretrainConfig:
-    """How the embedded model is built and trained."""
-
-    hidden_size: int = 192
-    intermediate_size: int = 512
-    layers: int = 6
-    heads: int = 6
-    vocab_size: int = 2048  # at most; a small corpus has fewer words to merge
-    context: int = 1024  # tokens
-    steps: int = 6000
-    batch_tokens: int = 6400  # padding included
-    learning_rate: float = 2e-3  # peak; warmed up, then a cosine to a tenth
-    warmup_steps: int = 100
-    weight_decay: float = 0.01
-    prompt_weight: float = 0.05  # of a prompt token's loss beside a completion token's
-    held_out_lines: int = 2000  # kept from training, to measure on
-    save_every: int = 250  # steps between resumable states
-    precision: str = "float32"  # of the matrix products: "float32" or "bfloat16"; weights stay float32
-    seed: int = 0
 
 
 def token_losses(model: LlamaForCausalLM, ids: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
@@ -96,18 +80,22 @@ def pretrain(
     corpus: Path, config: PretrainConfig, folder: Path, device: str = "auto"
 ) -> tuple[LlamaForCausalLM, PreTrainedTokenizerFast, dict[str, Any]]:
     """
-    Train a model on a corpus from scratch. Interrupted, it goes on from its last state in ``folder``.
+    Train a model on a corpus from scratch. Interrupted, it goes on from its last state in ``folder``; on a CPU it ends
+    in the same weights, bit for bit.
 
     :param corpus: folder that :func:`sb3_llm.pretrain.corpus.write_corpus` wrote
     :param config: shape and training of the model
     :param folder: where token ids and the resumable state are kept
     :param device: "cpu", "cuda" or "auto"
     :return: model, tokenizer, and a report: steps, tokens, seconds and held-out figures
-    :raises SetupError: if the corpus is too small to hold lines out, or an option is unknown
+    :raises SetupError: if the corpus is spoilt or too small to hold lines out, an option can't work, or the folder
+        holds a training with other settings
+    :raises KeyboardInterrupt: after Ctrl-C, when the step is done and its state is kept
     """
-    device = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
-    manifest = json.loads((corpus / "manifest.json").read_text(encoding="utf-8"))
+    device = check_device(device)
+    manifest = read_manifest(corpus)
     check_config(config, manifest["lines"])
+    claim(folder, {"config": asdict(config), "sha256": manifest["sha256"]})
     every = max(1, manifest["lines"] // TOKENIZER_LINES)
     texts = (prompt + completion for prompt, completion in islice(read_lines(corpus), 0, None, every))
     tokenizer = train_tokenizer(texts, config.vocab_size, config.context)
@@ -116,26 +104,10 @@ def pretrain(
     held_out, order = order[: config.held_out_lines], order[config.held_out_lines :]
     model = build_model(config, tokenizer)
     model.to(torch.device(device))  # type: ignore[arg-type]  # transformers wraps torch's signature
-    run = _train(model, examples, order, config, folder / "state.pt", device)
+    run = _train(model, examples, order, config, folder / STATE, device)
     report = run | evaluate(model, examples, held_out, config) | {"config": asdict(config), "device": device}
     model.cpu()
     return model, tokenizer, report
-
-
-def check_config(config: PretrainConfig, n_lines: int) -> None:
-    """
-    :param config: of a training
-    :param n_lines: of its corpus
-    :raises SetupError: if they don't fit each other, or an option is unknown
-    """
-    if not 0 < config.held_out_lines < n_lines:
-        raise SetupError(
-            f"a corpus of {n_lines} lines with held_out_lines={config.held_out_lines}",
-            "some lines to measure on, and others left over to train on",
-            "tell a longer corpus, or hold out fewer lines",
-        )
-    if config.precision not in ("float32", "bfloat16"):
-        raise SetupError(f"precision={config.precision!r}", "'float32' or 'bfloat16'", "pass precision='float32'")
 
 
 def encoded(corpus: Path, tokenizer: PreTrainedTokenizerFast, folder: Path, sha256: str) -> Examples:
@@ -158,8 +130,8 @@ def _train(
     state_path: Path,
     device: str,
 ) -> dict[str, Any]:
-    optimizers = make_optimizers(model, config)
-    run = {"step": 0, "tokens": 0, "seconds": 0.0}
+    optimizers, kind = make_optimizers(model, config), torch.device(device).type
+    run: dict[str, Any] = {"step": 0, "tokens": 0, "seconds": 0.0}
     if state_path.exists():
         state = torch.load(state_path, weights_only=True, map_location=device)
         model.load_state_dict(state["model"])
@@ -169,36 +141,60 @@ def _train(
     start, first = time.monotonic() - run["seconds"], run["step"]
     progress = tqdm(range(config.steps), desc="pretraining", initial=first, unit="step")
     stream = batches(examples.lengths(), order, config.batch_tokens, config.seed)
-    for step, batch in zip(range(config.steps), stream, strict=False):
-        if step < first:  # replay the data order up to where the run stopped
-            continue
-        ids, targets, weights = (part.to(device) for part in collate(examples, batch, config.prompt_weight))
-        for group in (group for optimizer in optimizers for group in optimizer.param_groups):
-            group["lr"] = learning_rate(step, config)
-        with torch.autocast(device, torch.bfloat16, enabled=config.precision == "bfloat16"):
-            losses = token_losses(model, ids, targets)
-        loss = (losses * weights).sum() / weights.sum()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        for optimizer in optimizers:
-            optimizer.step()
-            optimizer.zero_grad()
-        run = {"step": step + 1, "tokens": run["tokens"] + ids.numel(), "seconds": time.monotonic() - start}
-        progress.update()
-        if step % 20 == 0:
-            phrase = weights == 1.0
-            progress.set_postfix(loss=f"{loss.item():.3f}", phrase_loss=f"{losses[phrase].mean().item():.3f}")
-        if (step + 1) % config.save_every == 0:
-            kept = [optimizer.state_dict() for optimizer in optimizers]
-            _save_state(state_path, {"model": model.state_dict(), "optimizers": kept, "run": run})
-    progress.close()
+    with progress, ctrl_c() as pressed:
+        for step, batch in zip(range(config.steps), stream, strict=False):
+            if step < first:  # replay the data order up to where the run stopped
+                continue
+            ids, targets, weights = (part.to(device) for part in collate(examples, batch, config.prompt_weight))
+            for group in (group for optimizer in optimizers for group in optimizer.param_groups):
+                group["lr"] = learning_rate(step, config)
+            with torch.autocast(kind, torch.bfloat16, enabled=config.precision == "bfloat16"):
+                losses = token_losses(model, ids, targets)
+            loss = (losses * weights).sum() / weights.sum()
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            for optimizer in optimizers:
+                optimizer.step()
+                optimizer.zero_grad()
+            run = {"step": step + 1, "tokens": run["tokens"] + ids.numel(), "seconds": time.monotonic() - start}
+            progress.update()
+            if step % 20 == 0:
+                phrase = weights == 1.0
+                progress.set_postfix(loss=f"{loss.item():.3f}", phrase_loss=f"{losses[phrase].mean().item():.3f}")
+            if (step + 1) % config.save_every == 0 or step + 1 == config.steps or pressed.is_set():
+                kept = [optimizer.state_dict() for optimizer in optimizers]
+                _save_state(state_path, {"model": model.state_dict(), "optimizers": kept, "run": run})
+            if pressed.is_set():
+                raise KeyboardInterrupt
     return run
 
 
+@contextmanager
+def ctrl_c() -> Iterator[threading.Event]:
+    """
+    Let a step be finished after Ctrl-C: amid one, optimizer and weights are at different steps. The second Ctrl-C does
+    not wait.
+
+    :return: what is set then
+    """
+    pressed, before = threading.Event(), signal.getsignal(signal.SIGINT)
+
+    def note(signum: int, frame: Any) -> None:
+        pressed.set()
+        signal.signal(signal.SIGINT, before)
+
+    ours = threading.current_thread() is threading.main_thread() and before is signal.default_int_handler
+    if ours:  # else somebody has other plans for it
+        signal.signal(signal.SIGINT, note)
+    try:
+        yield pressed
+    finally:
+        if ours:
+            signal.signal(signal.SIGINT, before)
+
+
 def _save_state(path: Path, state: dict[str, Any]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    torch.save(state, path.with_suffix(".new"))
-    path.with_suffix(".new").replace(path)  # a kill while writing leaves the old state whole
+    write_whole(path, lambda file: torch.save(state, file))
 
 
 @torch.no_grad()
