@@ -3,6 +3,7 @@
 import typer
 
 from benchmarks.demo import demo
+from benchmarks.dialogue import dialogue
 from benchmarks.endtoend import end_to_end
 from benchmarks.misleading import misleading
 from benchmarks.profile import profile
@@ -22,6 +23,7 @@ app.command("update", epilog="Example: python -m benchmarks update --repeats 5")
 app.command("sweep", epilog="Example: python -m benchmarks sweep --algorithm ppo")(sweep)
 app.command("misleading", epilog="Example: python -m benchmarks misleading --seeds 5")(misleading)
 app.command("watching", epilog="Example: python -m benchmarks watching --repeats 3")(watching)
+app.command("dialogue", epilog="Example: python -m benchmarks dialogue --steps 20000")(dialogue)
 app.command("worlds", epilog="Example: python -m benchmarks worlds")(worlds)
 app.command("zeroshot", epilog="Example: python -m benchmarks zeroshot --rows lm,random --tasks DoorKey-6x6")(zeroshot)
 

@@ -9,12 +9,9 @@ import numpy as np
 import torch
 import typer
 from stable_baselines3 import PPO
-from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.vec_env import VecEnv
 
-from sb3_llm import LLMPolicy, TextObservation
-from sb3_llm.describe.textworld import describe_textworld
-from sb3_llm.envs.textworld_games import textworld_candidates, textworld_env
+from sb3_llm import LLMPolicy, make_vec_env
 from sb3_llm.evaluation import evaluate
 
 RESULTS = Path(__file__).parent / "results" / "textworld_coin.json"
@@ -34,12 +31,15 @@ SETTINGS: dict[str, Any] = {
 
 def make_envs(split: str, games: int, level: int, max_steps: int, seed: int) -> VecEnv:
     """:return: coin collectors side by side, with the last four commands told."""
-
-    def make() -> TextObservation:
-        env = textworld_env("textworld:coin_collector", split=split, games=games, level=level, max_steps=max_steps)
-        return TextObservation(env, describe_textworld, history=4, candidates=textworld_candidates, slots=8)
-
-    return make_vec_env(make, N_ENVS, seed=seed)
+    options: dict[str, Any] = {
+        "split": split,
+        "games": games,
+        "level": level,
+        "max_steps": max_steps,
+        "history": 4,
+        "slots": 8,
+    }
+    return make_vec_env("textworld:coin_collector", N_ENVS, seed=seed, **options)
 
 
 def random_success(env: VecEnv, episodes: int) -> float:

@@ -10,6 +10,7 @@ from minigrid.minigrid_env import MiniGridEnv
 
 import sb3_llm.envs  # noqa: F401  # registers the project's own
 from sb3_llm import TextObservation, make_env
+from sb3_llm.envs.dialogue import DialogueEnv
 from sb3_llm.envs.maze import MazeEnv
 from sb3_llm.envs.minigrid_maze import MISSION
 
@@ -45,19 +46,19 @@ def table() -> str:
 def row(env_id: str) -> str:
     """:return: one id's row, from a random walk on each of a few seeds."""
     env, actions = make_env(env_id), np.random.default_rng(0)
-    missions, limits, sizes = [], [], []
+    missions, limits, sizes, grids = [], [], [], []
     for seed in range(SEEDS):
         env.reset(seed=seed)
         missions.append(mission(env))
         limits.append(time_limit(env))
-        sizes.append(_size(env))
+        grids.append(grid(env))
         for _ in range(STEPS):
             sizes.append(_size(env))
             _, _, terminated, truncated, _ = env.step(int(actions.integers(env.n_actions)))
             if terminated or truncated:
                 env.reset()
     sizes.append(_size(env))
-    cells = [env_id, missions[0], phrases_column(env), grid(env), _span(limits), str(max(sizes))]
+    cells = [env_id, missions[0], phrases_column(env), _same(grids), _span(limits), str(max(sizes))]
     return f"| {' | '.join(cells)} |"
 
 
@@ -78,6 +79,8 @@ def time_limit(env: TextObservation) -> int:
     inner = env.unwrapped
     if isinstance(inner, MiniGridEnv):
         return int(inner.max_steps)
+    if isinstance(inner, DialogueEnv):
+        return inner.max_turns
     assert env.spec is not None
     return int(env.spec.max_episode_steps or 0)
 
@@ -88,6 +91,10 @@ def grid(env: TextObservation) -> str:
     if isinstance(inner, MiniGridEnv):
         return f"{inner.width} x {inner.height}"
     return f"{inner.size} x {inner.size} cells" if isinstance(inner, MazeEnv) else ""
+
+
+def _same(grids: list[str]) -> str:
+    return grids[0] if len(set(grids)) == 1 else f"drawn, such as {grids[0]}"
 
 
 def _span(numbers: list[int]) -> str:

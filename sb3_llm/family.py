@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import gymnasium as gym
@@ -11,9 +12,9 @@ from minigrid.minigrid_env import MiniGridEnv
 
 from sb3_llm.candidates import Candidates
 from sb3_llm.describe.actions import KEYS, meanings
-from sb3_llm.describe.describer import SUMMARY, History
+from sb3_llm.describe.describer import Describer, History
 from sb3_llm.describe.dialogue import describe_dialogue
-from sb3_llm.describe.maze import MazeDescriber, describe_maze_map
+from sb3_llm.describe.maze import MazeDescriber, describe_maze, describe_maze_map
 from sb3_llm.describe.minigrid import RoomDescriber, describe_minigrid
 from sb3_llm.describe.worded import CANONICAL, Worded
 from sb3_llm.envs.dialogue import DialogueEnv
@@ -34,8 +35,7 @@ class Family:
     describe: Describe | None = None  # without a memory; None: numbers are told as numbers
     worded: MakeWorded | None = None  # with a memory and words that vary
     actions: Mapping[str, int] | None = None  # what is offered, by its key; None: all the environment has
-    history: History = 0  # what is told by default
-    turns: int = 0  # what is told by default with a describer of the user's own
+    turns: int = 0  # how many last actions are told by default; one is enough not to turn back and forth for ever
     sparse: bool = False  # a positive reward at the end means success
 
     def named(self, phrases: Phrases | None, action_space: spaces.Space) -> Phrases | None:
@@ -61,14 +61,14 @@ def family_of(env: gym.Env[Any, Any]) -> Family:
     """
     inner = env.unwrapped
     if isinstance(inner, MiniGridEnv):
-        return Family(describe_minigrid, RoomDescriber, dict(meanings(inner)), SUMMARY, turns=1, sparse=True)
+        return Family(describe_minigrid, RoomDescriber, dict(meanings(inner)), turns=1, sparse=True)
     if isinstance(inner, MazeEnv) and inner.view == "full":
-        return Family(describe_maze_map, history=1, turns=1)
+        return Family(describe_maze_map, turns=1)
     if isinstance(inner, MazeEnv):
         directions = {direction: number for number, direction in enumerate(DIRECTIONS)}
-        return Family(worded=_maze, actions=directions, history=SUMMARY, turns=1)
+        return Family(describe_maze, _maze, directions, turns=1)
     if isinstance(inner, DialogueEnv):
-        return Family(lambda obs: describe_dialogue(obs, inner.language))
+        return Family(partial(describe_dialogue, language=inner.language))
     if isinstance(inner, FrozenLakeEnv):
         return Family(
             actions={name: number for number, name in enumerate(("left", "down", "right", "up"))}, sparse=True
@@ -107,11 +107,13 @@ def told_as(
     if family.worded is None or describe is not None or candidates is not None:
         _require_no_wording(env, language, wording, describe, candidates)
         named = phrases if candidates is not None else family.named(phrases, env.action_space)
-        own = describe is not None or family.worded is not None
-        told = (family.turns if own else family.history) if history is None else history
-        plain = describe or family.describe or _without_memory(family)
-        return common | {"describe": plain, "phrases": named, "history": told, "candidates": candidates}
-    history = family.history if history is None else history
+        return common | {
+            "describe": describe or family.describe,
+            "phrases": named,
+            "history": _turns(family, describe) if history is None else history,
+            "candidates": candidates,
+        }
+    history = family.turns if history is None else history
     if phrases is not None and wording != CANONICAL:
         raise SetupError(f"phrases={phrases!r} with wording={wording!r}", "one of them", "leave one out")
     describer = _with_words(family, env, phrases, history, language, wording)
@@ -119,6 +121,11 @@ def told_as(
         return common | {"describe": describer, "phrases": describer.offer(), "history": history}
     varying = {"candidates": describer.candidates, "slots": len(describer.actions)}
     return common | varying | {"describe": describer, "history": history}
+
+
+def _turns(family: Family, describe: Any) -> History:
+    """What is told of the past by default, without this family's own describer with a memory."""
+    return describe.history if isinstance(describe, Describer) else family.turns
 
 
 def _with_words(
@@ -139,13 +146,6 @@ def _with_words(
 def _key(number: int) -> str:
     """An action that is not offered by default: MiniGrid's "done", or one that nobody named."""
     return KEYS[number] if 0 <= number < len(KEYS) else f"action {number}"
-
-
-def _without_memory(family: Family) -> Describe | None:
-    if family.worded is None:
-        return None
-    describer = family.worded(family.actions, 0)
-    return lambda obs: describer.tell(obs, ())
 
 
 def _require_no_wording(env: Any, language: str, wording: str, describe: Any, candidates: Any) -> None:

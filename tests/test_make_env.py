@@ -93,7 +93,7 @@ def test_describer_and_phrases_suit_the_environment(env_id: str, phrases: tuple[
     env.reset(seed=0)
     assert env.text.startswith(start)
     assert env.phrases == (phrases or make_env("MiniGrid-Empty-5x5-v0").phrases)
-    assert ("Here 1 time. Last actions: none." in env.text) is env_id.startswith(("MiniGrid", "sb3_llm"))
+    assert ("Last action: none." in env.text) is env_id.startswith(("MiniGrid", "sb3_llm"))
     assert env.observation_space == TextSpace(DEFAULT_MAX_BYTES)
 
 
@@ -114,7 +114,7 @@ def test_phrases_do_what_they_say() -> None:
         texts.append(re.search(r"Facing (\w+)", env.text)[1])
     compass = ["east", "south", "west", "north"]
     assert [(compass.index(b) - compass.index(a)) % 4 for a, b in pairwise(texts)] == [1, 1]
-    assert env.text.endswith("Last actions: turn right, turn right.")
+    assert env.text.endswith("Last action: turn right.")
 
 
 def test_options_of_the_user_win() -> None:
@@ -164,10 +164,8 @@ def test_time_limits_reach_sb3_with_the_history_in_the_last_text() -> None:
     env.step([0])
     observations, _, _, infos = env.step([1])
     assert infos[0]["TimeLimit.truncated"] is True
-    assert env.observation_space.decode(infos[0]["terminal_observation"]).endswith(
-        "Last actions: turn left, turn right."
-    )
-    assert env.observation_space.decode(observations[0]).endswith("Last actions: none.")
+    assert env.observation_space.decode(infos[0]["terminal_observation"]).endswith("Last action: turn right.")
+    assert env.observation_space.decode(observations[0]).endswith("Last action: none.")
 
 
 def test_subprocess_vec_env_says_the_same() -> None:

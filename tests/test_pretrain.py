@@ -370,7 +370,7 @@ def test_a_training_with_other_settings_is_not_gone_on_with(corpus: Path, tmp_pa
     with pytest.raises(SetupError, match=r"holds a training with \{'steps': 2\}, for one with \{'steps': 3\}"):
         pretrain(corpus, replace(CONFIG, steps=3), tmp_path, device="cpu")
     other = save_corpus(tmp_path / "other", LINES[:100])
-    with pytest.raises(SetupError, match="holds a training with {'sha256'"):
+    with pytest.raises(SetupError, match=r"holds a training with \{'sha256'"):
         pretrain(other, replace(CONFIG, steps=2), tmp_path, device="cpu")
 
 

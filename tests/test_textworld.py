@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from stable_baselines3 import PPO
 
-from sb3_llm import LLMPolicy, TextObservation
+from sb3_llm import LLMPolicy, TextObservation, make_env
 from sb3_llm.describe.textworld import describe_textworld
 from sb3_llm.envs import textworld_files
 from sb3_llm.envs.textworld_files import Recipe, draw_games, game_file, read_recipe, split_of, world_of
@@ -46,7 +46,7 @@ def test_without_the_package_the_error_names_extra_command_and_licence(
 ) -> None:
     monkeypatch.setitem(sys.modules, "textworld", None)
     with pytest.raises(SetupError) as caught:
-        textworld_env("textworld:coin_collector", cache=tmp_path / "new")
+        make_env("textworld:coin_collector", cache=tmp_path / "new")
     for part in ("sb3_llm[textworld]", "pip install 'sb3_llm[textworld]'", "GNU GPL", "Linux or macOS"):
         assert part in str(caught.value)
     assert not (tmp_path / "new").exists()
@@ -179,6 +179,7 @@ def test_max_steps_truncates_and_what_cannot_be_done_raises(cache: Path) -> None
     assert (terminated, truncated, info["is_success"]) == (False, True, False)
     with pytest.raises(SetupError, match="call reset"):
         env.step("look")
+    assert env.expert_commands() == []
     for options in ({"game": 1}, {"game": True}, {"game": -1}, {"level": 1}):
         with pytest.raises(SetupError, match="game"):
             env.reset(options=options)
@@ -280,6 +281,18 @@ def test_text_observation_acts_by_the_phrases_offered(env: TextWorldEnv) -> None
     )
     with pytest.raises(SetupError, match="1 to 2 phrases"):
         crowded.reset(seed=0)
+
+
+@played
+def test_make_env_knows_the_games(env: TextWorldEnv, cache: Path) -> None:
+    text = make_env("textworld:treasure_hunter", games=2, cache=cache, render_mode="ansi", level=5)
+    text.reset(seed=0)
+    env.reset(seed=0)
+    assert text.render() == env.render()
+    assert text.get_wrapper_attr("games") == env.games
+    for command in env.expert_commands():
+        _, reward, terminated, _, info = text.step(text.phrases.index(command))
+    assert (reward, terminated, info["is_success"]) == (1.0, True, True)
 
 
 @played

@@ -69,7 +69,7 @@ def clone(
     held_out: float = 0.1,
     progress: bool = True,
     *,
-    save_every: int = 50,
+    save_every: int = 20,
     device: str = "auto",
     **settings: Any,
 ) -> CloneReport:

@@ -81,9 +81,9 @@ def read_maze(obs: Mapping[str, Any]) -> MazeView:
     view = view_grid(np.asarray(obs["view"]))
     row, column = (int(x) for x in np.argwhere(view == Code.AGENT)[0])
     south, east = (int(g) - int(p) for g, p in zip(obs["goal"], obs["position"], strict=True))
-    here = (int(x) + 1 for x in obs["position"])
+    here_row, here_column = (int(x) + 1 for x in obs["position"])
     passages = tuple(_passage(view, row, column, direction) for direction in range(len(DIRECTIONS)))
-    return MazeView(south, east, *here, passages)
+    return MazeView(south, east, here_row, here_column, passages)
 
 
 def _passage(view: NDArray[np.uint8], row: int, column: int, direction: int) -> Passage:

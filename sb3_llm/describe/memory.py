@@ -100,7 +100,7 @@ class Memory:
             self.in_view.add(place)
             self.known[place] = code
         hands = code_of(cells[0, cells.shape[0] // 2])
-        self.carrying: Code | None = hands if is_thing(hands) else None
+        self.carrying = hands if is_thing(hands) else None
         self.known.setdefault(self.place, (EMPTY, 0, 0))
         self.visits[self.pose] += 1
         self.deeds.note_reached(self.known.get(self.front))

@@ -90,12 +90,13 @@ def best_route(routes: dict[Pose, Route], poses: Iterable[Pose]) -> Route | None
 
 def groups(edges: list[tuple[Route, Place]]) -> list[list[tuple[Route, Place]]]:
     """:return: edges whose places touch, together: one opening each."""
-    left = {}
+    left: dict[Place, list[tuple[Route, Place]]] = {}
     for route, place in edges:
         left.setdefault(place, []).append((route, place))
-    found = []
+    found: list[list[tuple[Route, Place]]] = []
     while left:
-        stack, group = [next(iter(left))], []
+        stack = [next(iter(left))]
+        group: list[tuple[Route, Place]] = []
         while stack:
             place = stack.pop()
             if place in left:

@@ -69,7 +69,8 @@ class BotExpert(Expert):
     """The BabyAI bot that ships with minigrid; it re-plans from the action really taken."""
 
     def __init__(self, env: gym.Env[Any, Any]) -> None:
-        self.bot, self.taken = BabyAIBot(env), None
+        self.bot = BabyAIBot(env)
+        self.taken: int | None = None
 
     def advice(self) -> tuple[str, str]:
         """:return: an action's key."""
