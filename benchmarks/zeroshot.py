@@ -3,7 +3,7 @@
 import hashlib
 import tempfile
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -23,9 +23,10 @@ from benchmarks.controls.playing import (
     play_network,
     play_random,
 )
-from benchmarks.controls.replay import sources_digest
+from benchmarks.controls.replay import choices_digest
 from benchmarks.controls.results import Results, table, wordings_table
 from benchmarks.controls.tasks import TASKS, WORDED, Task, tasks_named
+from sb3_llm.describe.describer import SUMMARY, History
 from sb3_llm.describe.worded import WORDINGS
 from sb3_llm.errors import SetupError
 from sb3_llm.language_model import EMBEDDED_FOLDER
@@ -49,9 +50,15 @@ class Options:
 
     episodes: int
     model: str
+    history: History
     demonstrations: int
     work: Path
     schedule: Schedule = field(default_factory=Schedule)
+
+    @property
+    def words(self) -> Words:
+        """:return: canonical English."""
+        return Words(history=self.history)
 
     @property
     def common(self) -> dict[str, Any]:
@@ -64,17 +71,18 @@ def play_row(row: str, tasks: Sequence[Task], options: Options, results: Results
     if row in NETWORKS:
         _play_cloned(row, tasks, options, results)
     elif row == "lm":
-        _play_lm(row, options.model, Words(), tasks, options, results)
+        _play_lm(row, options.model, options.words, tasks, options, results)
     elif row == "untrained":
         with tempfile.TemporaryDirectory() as folder:
-            _play_lm(row, fresh_weights(options.model, Path(folder)), Words(), tasks, options, results)
+            _play_lm(row, fresh_weights(options.model, Path(folder)), options.words, tasks, options, results)
     elif row == "random":
         for task in tasks:
             results.keep(task.name, row, options.common, play_random, task, options.episodes, f"{task.name}: {row}")
     else:
         for task in (task for task in tasks if row == "expert" or task.level is not None):
             arguments = (task, options.episodes, row == "bot", f"{task.name}: {row}")
-            results.keep(task.name, row, options.common, play_expert, *arguments)
+            made_with = options.common | ({"choices": choices_digest()} if row == "expert" else {})
+            results.keep(task.name, row, made_with, play_expert, *arguments)
 
 
 def _play_lm(row: str, model: str, words: Words, tasks: Sequence[Task], options: Options, results: Results) -> None:
@@ -85,7 +93,7 @@ def _play_lm(row: str, model: str, words: Words, tasks: Sequence[Task], options:
 
 
 def _play_cloned(row: str, tasks: Sequence[Task], options: Options, results: Results) -> None:
-    learned = {"demonstrations": options.demonstrations, "corpus": sources_digest()}
+    learned = {"demonstrations": options.demonstrations, "choices": choices_digest()}
     made_with = options.common | learned | asdict(options.schedule)
     for kind in (GRID, MAZE):
         mine = [task for task in tasks if (task.env_id == "sb3_llm/Maze-v0") == (kind == MAZE)]
@@ -118,6 +126,7 @@ def zeroshot(
     tasks: Annotated[str | None, typer.Option(help="Some of the tasks, with commas between; all by default.")] = None,
     rows: Annotated[str, typer.Option(help="Some of the policies, with commas between.")] = ",".join(ROWS),
     model: Annotated[str, typer.Option(help='"embedded" or a folder.')] = "embedded",
+    history: Annotated[str, typer.Option(help='"summary", or how many last actions the text tells.')] = SUMMARY,
     wordings: Annotated[bool, typer.Option(help="Also words that the model never read, and Chinese.")] = False,
     demonstrations: Annotated[int, typer.Option(min=100, help="Corpus lines that mlp and cnn learn from.")] = 60_000,
     work: Annotated[Path, typer.Option(help="Where demonstrations and cloned networks are kept.")] = WORK,
@@ -126,7 +135,8 @@ def zeroshot(
     """Play held-out tasks with a language model that was not tuned, and with controls; print success in Markdown."""
     torch.set_num_threads(1)
     chosen, columns = tasks_named(tasks), _rows_named(rows)
-    options, results = Options(episodes, model, demonstrations, work), Results(json_file)
+    told: History = int(history) if history.isdigit() else history
+    options, results = Options(episodes, model, told, demonstrations, work), Results(json_file)
     for row in columns:
         play_row(row, chosen, options, results)
     twins = " and ".join(task.name for task in TASKS if task.level not in (None, task.env_id))
@@ -135,7 +145,7 @@ def zeroshot(
     if wordings:
         worded, names = [task for task in chosen if task.name in WORDED], [wording_row(words) for words in OTHER_WORDS]
         for name, words in zip(names, OTHER_WORDS, strict=True):
-            _play_lm(name, model, words, worded, options, results)
+            _play_lm(name, model, replace(words, history=options.history), worded, options, results)
         print(wordings_table(results, worded, names))
 
 

@@ -22,6 +22,7 @@ def register_envs() -> None:
         "sb3_llm/MiniGridMaze-v0": "minigrid_maze:MiniGridMazeEnv",
         "sb3_llm/Rooms-v0": "rooms:RoomsEnv",
         "sb3_llm/Dialogue-v0": "dialogue:DialogueEnv",
+        "sb3_llm/Balrog-v0": "balrog:BalrogEnv",
     }
     for env_id, where in others.items():
         if env_id not in gymnasium.registry:

@@ -22,7 +22,7 @@ from sb3_llm.envs.layout import DIRECTIONS
 from sb3_llm.envs.maze import MazeEnv
 from sb3_llm.errors import SetupError
 from sb3_llm.spaces import check_phrases
-from sb3_llm.wrappers import Describe, Phrases
+from sb3_llm.wrappers import Describe, Phrases, fixed_offer
 
 #: ``(actions, history, language, wording, phrases)`` -> a describer whose words can vary.
 MakeWorded = Callable[..., Worded]
@@ -135,12 +135,10 @@ def _with_words(
     assert family.actions is not None
     if phrases is None:
         return family.worded(family.actions, history, language, wording)
-    named = family.named(phrases, env.action_space)
-    offered = named if isinstance(named, Mapping) else {phrase: number for number, phrase in enumerate(named or ())}
-    check_phrases(tuple(offered), len(offered))
+    offer = fixed_offer(env, family.named(phrases, env.action_space))
     by_number = {number: key for key, number in family.actions.items()}
-    numbered = {by_number.get(number, _key(number)): number for number in offered.values()}
-    return family.worded(numbered, history, language, wording, tuple(offered))
+    numbered = {by_number.get(number, _key(number)): number for number in offer.actions}
+    return family.worded(numbered, history, language, wording, offer.phrases)
 
 
 def _key(number: int) -> str:

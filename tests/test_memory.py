@@ -90,6 +90,12 @@ def test_memory_is_true_where_obstacles_move(env_id: str) -> None:
     assert moments > 400
 
 
+@pytest.mark.xfail(strict=True, reason="away from walls a step that an obstacle stopped counts as made: Memory.note")
+def test_memory_is_true_where_obstacles_move_away_from_walls() -> None:
+    for _, truth, memory in lives("MiniGrid-Dynamic-Obstacles-16x16-v0", 400):
+        assert memory.place == truth.place
+
+
 def check_true(env: Any, truth: Truth, memory: Memory) -> None:
     assert memory.place == truth.place
     assert memory.pose == (*truth.place, env.unwrapped.agent_dir)
@@ -265,7 +271,6 @@ OPENED = (4, 4, 0)
             "go to a blue ball and go to a yellow key",
             ("reached blue ball", "picked up yellow key", "dropped yellow key"),
         ),
-        ("open a door after you go to the red box", ("reached red box",)),  # every thing there is taken for red
         ("go to the green ball and go to the purple key", ()),
         (
             "pick up an object, then go to an object",
@@ -285,6 +290,13 @@ def test_deeds_with_what_the_mission_names(mission: str, expected: tuple[str, ..
     deeds.note_hands(KEY, None)
     deeds.note_reached(BOX)
     assert said(deeds) == expected
+
+
+@pytest.mark.xfail(strict=True, reason="one colour in a mission is asked of all its things: Deeds._names")
+def test_a_thing_named_without_colour_may_have_any() -> None:
+    deeds = Deeds("open a door after you go to the red box")
+    deeds.note_door(DOOR, OPENED)
+    assert said(deeds) == ("opened yellow door",)
 
 
 def test_a_deed_done_again_is_told_as_the_newest_and_the_last_few_alone() -> None:

@@ -17,8 +17,8 @@ from tests.test_memory import lives, state_of
 GOAL = "get to the green goal square"
 
 
-def play(rows: tuple[str, ...], mission: str, hands: str = ".", says_done: bool = False, steps: int = 60) -> list[str]:
-    """The planner's actions until it stands on the goal or asks for nothing new, each with what it is for."""
+def play(rows: tuple[str, ...], mission: str, hands: str = ".", says_done: bool = False, steps: int = 40) -> list[str]:
+    """The planner's actions until it stands on the goal, each with what it is for."""
     env = DrawnWorld(*rows, mission=mission, see_through_walls=True)
     env.reset()
     env.carrying = thing(hands)
@@ -30,7 +30,7 @@ def play(rows: tuple[str, ...], mission: str, hands: str = ".", says_done: bool 
         obs = act(env, KEYS.index(key))
         expert.note(KEYS.index(key), obs)
         standing_on = env.grid.get(*env.agent_pos)
-        if (standing_on is not None and standing_on.type == "goal") or told[-3:] == [told[-1]] * 3:
+        if standing_on is not None and standing_on.type == "goal":
             break
     return told
 
@@ -47,7 +47,7 @@ TABLE = [
     ),
     (("#####", "#k>.#", "#####"), "pick up the yellow key", ".", ["turn left: look for a way"]),
     (("#####", "#>k.#", "#####"), "pick up the yellow key", ".", ["pick up: pick up the yellow key"]),
-    (("#####", "#.>k#", "#####"), "pick up the yellow key", "b", ["turn left: drop the blue ball"]),
+    (("#####", "#...#", "#.>k#", "#...#", "#####"), "pick up the yellow key", "b", ["turn left: drop the blue ball"]),
     (("#####", "#>D.#", "#####"), "open the yellow door", ".", ["open: open the yellow door"]),
     (("#####", "#>L.#", "#####"), "open the yellow door", "k", ["open: open the yellow door"]),
     (("#####", "#>b.#", "#####"), "go to the blue ball", ".", ["open: go to the blue ball"]),
@@ -79,10 +79,10 @@ def test_key_is_fetched_and_the_door_unlocked_on_the_way_to_the_goal() -> None:
     )
     purposes = [line.partition(": ")[2] for line in told]
     changes = [purposes[0]] + [now for before, now in pairwise(purposes) if now != before]
-    assert changes == ["pick up the yellow key", "open the yellow door", "go to the goal"]
+    assert changes == ["pick up the yellow key", "go to the goal"]
     assert [line for line in told if line.startswith(("pick", "open", "drop"))] == [
         "pick up: pick up the yellow key",
-        "open: open the yellow door",
+        "open: go to the goal",
     ]
 
 
@@ -93,7 +93,7 @@ def test_what_stands_before_a_locked_door_is_moved_and_not_put_back() -> None:
         "pick up: clear the way",
         "drop: drop the blue ball",
         "pick up: pick up the yellow key",
-        "open: open the yellow door",
+        "open: go to the goal",
     ]
     assert told[-1] == "go forward: go to the goal"
 
@@ -146,7 +146,7 @@ def test_the_wrong_one_of_two_things_that_fit_is_put_down() -> None:
 
 @pytest.mark.xfail(strict=True, reason="a box behind something, with hands full: Planner._clear_away never drops first")
 def test_with_hands_full_nothing_is_picked_up_on_the_way_to_a_box() -> None:
-    told = play(("########", "#....#.#", "#>...bx#", "#....#.#", "########"), "open the purple door", hands="k")
+    told = play(("#######", "#....##", "#>..bx#", "#....##", "#######"), "open the purple door", hands="k")
     assert not any(before == now == "pick up: look into the box" for before, now in pairwise(told))
 
 

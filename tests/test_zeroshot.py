@@ -1,9 +1,8 @@
-"""The zero-shot table and its controls: the same episodes for all, the same stories as numbers, BALROG's worlds."""
+"""The zero-shot table and its controls: the same episodes for all, and the same stories as numbers."""
 
-import contextlib
-import hashlib
-import io
 import json
+import zlib
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -31,14 +30,12 @@ from benchmarks.controls.playing import (
     play_random,
     side_by_side,
 )
-from benchmarks.controls.replay import Demonstrations, gather, replay
+from benchmarks.controls.replay import CODE, ROOT, Demonstrations, choices_digest, gather, replay
 from benchmarks.controls.results import Results, table, wordings_table
 from benchmarks.controls.tasks import TASKS, TWINS, WORDED, Task, tasks_named
 from benchmarks.zeroshot import OTHER_WORDS, Words, model_digest
 from sb3_llm import make_env
 from sb3_llm.describe.actions import KEYS
-from sb3_llm.envs.balrog import LEFT_OUT, BalrogEnv
-from sb3_llm.envs.balrog import TASKS as BALROG
 from sb3_llm.errors import SetupError
 from sb3_llm.language_model import load_language_model
 from sb3_llm.numeric import make_numeric_env
@@ -46,68 +43,11 @@ from sb3_llm.pretrain.corpus import digest, tell_stories
 from sb3_llm.pretrain.sources import Source
 from sb3_llm.words.wording import default_wording
 
-#: What the class of BALROG's fork of minigrid (commit cf73dd1) draws for the seeds 0 to 39: task, distractors, digest.
-DRAWN_BY_THE_FORK = {
-    ("goto", 0): "a01416c69e5741be",
-    ("pickup", 0): "cef26a08d7df96d1",
-    ("open", 0): "3883064213544875",
-    ("putnext", 0): "7acb56c2681ed97e",
-    ("pick_up_seq_go_to", 0): "54d8bb3a621504c3",
-    ("goto", 8): "b59f520cc43b29d1",
-    ("pickup", 8): "c760cbc6da34d699",
-    ("open", 8): "7d6f6068488f5199",
-    ("putnext", 8): "0f0c9d0a380d0921",
-    ("pick_up_seq_go_to", 8): "f08ab4c9f4015dbc",
-}
 SMALL = Schedule(rates=(1e-3, 1e-6), epochs=4, patience=2)
 MAZES = Source("sb3_llm/Maze-v0", 1.0, {"size": 4, "generator": "dfs", "split": "train"})
 GRIDS = Source("sb3_llm/MiniGridMaze-v0", 1.0, {"size": 2, "generator": "dfs", "split": "train"})
 SAYING_DONE = Source("sb3_llm/Rooms-v0", 1.0, {"kind": "gotodone"})
 BY_BOT = Source("BabyAI-GoToRedBall-v0", 1.0, use_bot=True)
-
-
-def quiet_reset(env: Any, seed: int) -> str:
-    with contextlib.redirect_stdout(io.StringIO()):
-        return str(env.reset(seed=seed)[0]["mission"])
-
-
-# --- BALROG's worlds
-
-
-@pytest.mark.parametrize(("task", "num_dists"), DRAWN_BY_THE_FORK)
-def test_worlds_are_those_of_balrogs_fork(task: str, num_dists: int) -> None:
-    env, whole = BalrogEnv(task, num_dists=num_dists), hashlib.sha256()
-    for seed in range(40):
-        mission = quiet_reset(env, seed)
-        pose = (*map(int, env.agent_pos), int(env.agent_dir))
-        whole.update(env.grid.encode().tobytes())
-        whole.update(repr((*pose, mission, int(env.max_steps))).encode())
-        assert not any(words in mission for words in LEFT_OUT)
-    assert whole.hexdigest()[:16] == DRAWN_BY_THE_FORK[task, num_dists]
-
-
-@pytest.mark.parametrize(
-    ("task", "rooms", "things", "limit"),
-    [("goto", 1, 1, 64), ("pickup", 1, 1, 64), ("open", 2, 2, 128), ("putnext", 1, 2, 128)],
-)
-def test_balrogs_own_setting(task: str, rooms: int, things: int, limit: int) -> None:
-    env = gymnasium.make("sb3_llm/Balrog-v0", task=task)
-    quiet_reset(env, FIRST_SEED)
-    inner: Any = env.unwrapped
-    assert (inner.width, inner.height, inner.max_steps) == (7 * rooms + 1, 8, limit)
-    assert sum(cell is not None and cell.type != "wall" for cell in inner.grid.grid) == things
-    assert len(make_env("sb3_llm/Balrog-v0", task=task).phrases) == 6  # BALROG has no "done"
-
-
-@pytest.mark.parametrize("task", BALROG)
-def test_the_bot_solves_balrogs_tasks(task: str) -> None:
-    found = play_expert(tasks_named(f"BALROG-{task}")[0], 3, use_bot=True, title=task)
-    assert (found["success"], found["broken"], found["env_id"]) == (1.0, 0, "sb3_llm/Balrog-v0")
-
-
-def test_an_unknown_task_of_balrog() -> None:
-    with pytest.raises(SetupError, match="pick_up_seq_go_to"):
-        BalrogEnv("unlock")
 
 
 # --- tasks
@@ -176,7 +116,7 @@ def test_each_episode_is_played_once(episodes: int) -> None:
 
 
 def test_a_policy_without_tuning_plays_the_same_again() -> None:
-    task = tasks_named("PutNear-6x6-N2")[0]
+    task = Task("short", "MiniGrid-PutNear-6x6-N2-v0", 0.5, {"max_steps": 6})
     first, again = (play_lm(task, 3, "embedded", Words(), "putnear") for _ in range(2))
     assert first == again
     assert (first["policy"], first["episodes"]) == ("sampled", 3)
@@ -192,6 +132,10 @@ def test_other_words_can_be_played(words: Words) -> None:
 
 
 def test_experts_and_random() -> None:
+    bot = play_expert(tasks_named("BALROG-open")[0], 2, use_bot=True, title="open")
+    assert (bot["success"], bot["policy"], bot["env_id"]) == (1.0, "bot", "sb3_llm/Balrog-v0")
+    twin = play_expert(tasks_named("UnlockPickup")[0], 1, use_bot=True, title="twin")
+    assert (twin["success"], twin["env_id"]) == (1.0, "BabyAI-UnlockPickup-v0")
     task = tasks_named("GoToDoor-5x5")[0]
     expert = play_expert(task, 3, use_bot=False, title="gotodoor")
     assert (expert["success"], expert["broken"], expert["policy"]) == (1.0, 0, "planner")
@@ -231,19 +175,15 @@ def test_replayed_numbers_are_those_of_playing(source: Source) -> None:
     _, story = next(iter(replay(source, 1, seed=0)))
     env = CommonNumbers(gymnasium.make(source.env_id, **source.env_kwargs))
     assert len(story.choices) > 5
-    first = next(seed for seed in _story_seeds(source))
-    numbers = env.reset(seed=first)[0]
+    numbers = env.reset(seed=_first_seed(source))[0]
     for _, told, action in story.choices:
         np.testing.assert_array_equal(told, numbers.astype(np.float16))
         numbers = env.step(action)[0]
 
 
-def _story_seeds(source: Source) -> list[int]:
-    """As the corpus numbers them."""
-    import zlib
-    from dataclasses import asdict
-
-    return [zlib.crc32(json.dumps(asdict(source), sort_keys=True).encode()) % 2**31]
+def _first_seed(source: Source) -> int:
+    """As the corpus numbers its stories."""
+    return zlib.crc32(json.dumps(asdict(source), sort_keys=True).encode()) % 2**31
 
 
 def test_done_is_learned_without_being_asked_for() -> None:
@@ -266,7 +206,8 @@ def test_gathering_counts_the_corpus_lines() -> None:
 
 
 def test_numbers_are_the_baselines_with_every_action() -> None:
-    mine, plain = CommonNumbers(gymnasium.make("MiniGrid-DoorKey-6x6-v0")), make_numeric_env("MiniGrid-DoorKey-6x6-v0")
+    mine = CommonNumbers(gymnasium.make("MiniGrid-DoorKey-6x6-v0"))
+    plain = make_numeric_env("MiniGrid-DoorKey-6x6-v0", history="summary")
     (ours, _), (theirs, _) = mine.reset(seed=5), plain.reset(seed=5)
     for action in (0, 2, 3, 1):
         ours, theirs = mine.step(action)[0], plain.step(action)[0]
@@ -344,7 +285,6 @@ def test_training_stops_when_it_gets_no_better(demonstrations: Demonstrations) -
 
 
 def test_networks_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("benchmarks.controls.replay.SOURCES", (GRIDS, MAZES))
     monkeypatch.setattr(gather, "__defaults__", (0, (GRIDS, MAZES)))
     first, report = kept_network(tmp_path, "mlp", MAZE, 200, SMALL)
     monkeypatch.setattr("benchmarks.controls.cloning.clone_network", None)  # nothing is cloned again
@@ -354,6 +294,21 @@ def test_networks_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
         assert torch.equal(mine, theirs)
     with pytest.raises(TypeError, match="NoneType"):
         kept_network(tmp_path, "mlp", MAZE, 200, Schedule(epochs=1))  # unless it is to be cloned differently
+
+
+def test_other_choices_are_gathered_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = choices_digest()
+    assert all(list(ROOT.glob(pattern)) for pattern in CODE)
+    monkeypatch.setattr("benchmarks.controls.replay.ROOT", tmp_path)
+    (tmp_path / "envs").mkdir()
+    found = [choices_digest()]
+    for code in ("a = 1", "a = 1  # the same", "a = 2"):
+        (tmp_path / "envs" / "rooms.py").write_text(code)
+        found.append(choices_digest())
+    assert found[1] == found[2]
+    assert len({before, *found}) == 4
+    monkeypatch.setattr("benchmarks.controls.replay.SOURCES", (GRIDS,))
+    assert choices_digest() != found[3]
 
 
 class Longing(nn.Module):
@@ -425,12 +380,10 @@ def test_the_command_goes_on_where_it_stopped(tmp_path: Path) -> None:
     kept["tasks"]["PutNear-6x6-N2"]["expert"]["success"] = 0.123
     path.write_text(json.dumps(kept))
     assert "| .12 [.34, 1.00]" in CliRunner().invoke(app, [*arguments, "--episodes", "2"]).stdout
-    assert (
-        "| PutNear-6x6-N2 | .50 | 1.00 [.44, 1.00] |" in CliRunner().invoke(app, [*arguments, "--episodes", "3"]).stdout
-    )
-    assert {
-        row["made_with"]["first_seed"] for row in json.loads(path.read_text())["tasks"]["BALROG-goto"].values()
-    } == {FIRST_SEED}
+    again = CliRunner().invoke(app, [*arguments, "--episodes", "3"])
+    assert "| PutNear-6x6-N2 | .50 | 1.00 [.44, 1.00] |" in again.stdout
+    rows = json.loads(path.read_text())["tasks"]["BALROG-goto"]
+    assert {row["made_with"]["first_seed"] for row in rows.values()} == {1_000_000}
 
 
 @pytest.mark.parametrize(("option", "given"), [("--rows", "lm,mpl"), ("--tasks", "Maze")])

@@ -14,7 +14,7 @@ from torch.nn import functional
 from tqdm import tqdm
 
 from benchmarks.controls.networks import NETWORKS, Cnn, Mlp
-from benchmarks.controls.replay import Demonstrations, kept_demonstrations, sources_digest
+from benchmarks.controls.replay import Demonstrations, choices_digest, kept_demonstrations
 from sb3_llm.errors import SetupError
 from sb3_llm.folder import write_whole
 
@@ -150,7 +150,7 @@ def kept_network(
     """
     schedule = schedule or Schedule()
     path = folder / f"{name}-{kind}-{n_lines}.pt"
-    made_from = json.dumps([sources_digest(), asdict(schedule)])
+    made_from = json.dumps([choices_digest(), asdict(schedule)])
     if path.exists():
         kept = torch.load(path, weights_only=True)
         if kept["made_from"] == made_from:

@@ -23,6 +23,8 @@ from benchmarks.controls.numbers import CommonNumbers
 from benchmarks.controls.tasks import Task
 from sb3_llm import LLMPolicy, make_env
 from sb3_llm.demos.recording import BuiltInExpert
+from sb3_llm.describe.describer import SUMMARY, History
+from sb3_llm.describe.worded import CANONICAL
 from sb3_llm.evaluation import Evaluation, evaluate, wilson_interval
 from sb3_llm.ids import gym_make
 from sb3_llm.language_model import EMBEDDED_FOLDER
@@ -38,8 +40,9 @@ THINKING_SECONDS = 10.0  # of an expert in a whole episode; the bot hangs now an
 class Words:
     """How a world is told."""
 
-    wording: str = "canonical"
+    wording: str = CANONICAL
     language: str = "en"
+    history: History = SUMMARY
 
 
 class Episodes(gym.Wrapper[Any, Any, Any, Any]):
@@ -157,7 +160,7 @@ def play_network(task: Task, episodes: int, network: nn.Module, title: str) -> d
 def play_expert(task: Task, episodes: int, use_bot: bool, title: str) -> dict[str, Any]:
     """:return: what the planner does, or BabyAI's bot; where it breaks or hangs, the episode is lost."""
     env_id = task.level if use_bot and task.level else task.env_id
-    env, expert = make_env(env_id, **task.env_kwargs), BuiltInExpert(use_bot)
+    env, expert = make_env(env_id, **task.env_kwargs, history=0), BuiltInExpert(use_bot)  # it has its own memory
     ends = [_play_episode(env, expert, FIRST_SEED + n) for n in tqdm(range(episodes), desc=title, unit="episode")]
     won = [end is not None and end[0] for end in ends]
     whole = [end for end in ends if end is not None]

@@ -1,5 +1,6 @@
 """The stories that the embedded model read, played again: the same episodes and choices, as numbers."""
 
+import ast
 import contextlib
 import hashlib
 import io
@@ -21,6 +22,21 @@ from sb3_llm.folder import write_whole
 from sb3_llm.pretrain.corpus import FORMAT, MAX_FAILURES, share_out
 from sb3_llm.pretrain.sources import SOURCES, Source
 from sb3_llm.pretrain.stories import STORY_SECONDS, Line, Telling, _Story, draw_telling, time_limit
+
+ROOT = Path(__file__).parent.parent.parent
+CODE = (
+    "envs/rooms*.py",
+    "envs/*maze.py",
+    "envs/layout.py",
+    "sb3_llm/describe/*memory.py",
+    "sb3_llm/describe/summary.py",
+    "sb3_llm/numeric*.py",
+    "sb3_llm/pretrain/experts.py",
+    "sb3_llm/pretrain/planner.py",
+    "sb3_llm/pretrain/stories.py",
+    "benchmarks/controls/numbers.py",
+    "benchmarks/controls/replay.py",
+)
 
 
 @dataclass(frozen=True)
@@ -132,10 +148,12 @@ def gather(kind: str, n_lines: int, seed: int = 0, sources: Sequence[Source] = S
     return Demonstrations(np.stack(inputs), np.array(actions, np.uint8), np.array(stories, np.int32))
 
 
-def sources_digest() -> str:
-    """:return: what a corpus of this version is told from."""
-    told_from = json.dumps([FORMAT, *(asdict(source) for source in SOURCES)], sort_keys=True)
-    return hashlib.sha256(told_from.encode()).hexdigest()
+def choices_digest() -> str:
+    """:return: what choices depend on: the corpus's sources, and the code of its worlds, experts and numbers."""
+    whole = hashlib.sha256(json.dumps([FORMAT, *(asdict(source) for source in SOURCES)], sort_keys=True).encode())
+    for path in sorted(path for pattern in CODE for path in ROOT.glob(pattern)):
+        whole.update(ast.dump(ast.parse(path.read_text(encoding="utf-8"))).encode())  # comments don't count
+    return whole.hexdigest()[:16]
 
 
 def kept_demonstrations(folder: Path, kind: str, n_lines: int, seed: int = 0) -> Demonstrations:
@@ -143,10 +161,10 @@ def kept_demonstrations(folder: Path, kind: str, n_lines: int, seed: int = 0) ->
     path = folder / f"{kind}-{n_lines}-{seed}.npz"
     if path.exists():
         with np.load(path) as found:
-            if str(found["made_from"]) == sources_digest():
+            if str(found["made_from"]) == choices_digest():
                 return Demonstrations(found["inputs"], found["actions"], found["stories"])
     demonstrations = gather(kind, n_lines, seed)
     folder.mkdir(parents=True, exist_ok=True)
-    arrays: Mapping[str, Any] = vars(demonstrations) | {"made_from": sources_digest()}
+    arrays: Mapping[str, Any] = vars(demonstrations) | {"made_from": choices_digest()}
     write_whole(path, lambda file: np.savez(file, **arrays))
     return demonstrations

@@ -53,6 +53,7 @@ class Memory:
 
     def __init__(self, obs: Mapping[str, Any]) -> None:
         self.known: dict[Place, Code] = {}
+        self.in_view: set[Place] = set()
         self.place: Place = (0, 0)
         self.visits: Counter[Pose] = Counter()
         self.carrying: Code | None = None

@@ -3,6 +3,7 @@
 from sb3_llm.describe.memory import Memory, Place, Pose, Route, ahead_of
 from sb3_llm.describe.summary import OPENING, Ways, best_route, is_closed, is_locked, poses_before
 from sb3_llm.describe.view import BOX, DOOR, EMPTY, OPEN, Code, is_thing, is_walkable, thing_of
+from sb3_llm.words.facts import Thing
 from sb3_llm.words.mission import Both, Desc, GoTo, Mission, Open, PickUp, PutNext, Then
 
 MOVES = {"ahead": "go forward", "left": "turn left", "right": "turn right", "open": "open", "clear": "pick up"}
@@ -133,7 +134,7 @@ class Planner:
         if untried:
             spot = untried[0]
             way = MOVES[spot.way or "ahead"]
-            return way, "look for a way" if spot.thing == OPENING else f"go through the {name_of(spot)}"
+            return way, "look for a way" if spot.thing == OPENING else f"go through the {name_of(spot.thing)}"
         return self._clear_away()
 
     def _clear_away(self) -> tuple[str, str]:
@@ -229,14 +230,12 @@ def matches(desc: Desc, code: Code) -> bool:
 
 
 def name(code: Code) -> str:
+    """:return: colour and kind of what a cell holds."""
+    return name_of(thing_of(code))
+
+
+def name_of(thing: Thing) -> str:
     """:return: colour and kind."""
-    thing = thing_of(code)
-    return " ".join(word for word in (thing.color, thing.kind) if word)
-
-
-def name_of(spot: object) -> str:
-    """:return: colour and kind of a spot's thing."""
-    thing = spot.thing  # type: ignore[attr-defined]
     return " ".join(word for word in (thing.color, thing.kind) if word)
 
 
