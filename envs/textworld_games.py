@@ -15,8 +15,11 @@ __all__ = ["TextWorldEnv", "textworld_candidates", "textworld_env"]
 Observation = dict[str, str]
 
 PREFIX = "textworld:"
+TEXTS = ("objective", "feedback", "room", "came_from", "inventory")
 #: They cost a step and tell nothing that the observation doesn't.
 IDLE = ("look", "inventory", "examine ")
+#: Where a way leads back to: from the next room, its ways lie the other way round.
+OPPOSITE = {"go north": "south", "go south": "north", "go east": "west", "go west": "east"}
 #: What an interpreter of such games can show.
 LETTERS = frozenset(map(chr, range(32, 127))) | {"\n"}
 
@@ -25,11 +28,12 @@ class TextWorldEnv(gym.Env[Observation, str]):
     """
     Play games that TextWorld made (Côté et al. 2018, arXiv:1806.11532).
 
-    Observation, four texts: ``objective``; ``room``, what there is to see; ``inventory``; ``feedback``, what the game
-    said to the last command besides showing a room. Actions are commands. Info: ``admissible_commands``, those that
-    the state allows; ``score``, ``max_score``; ``game``, 16 hex digits of the game's world; after a step also
-    ``is_success``. The reward of a step is what it adds to the score. ``reset`` draws a game;
-    ``reset(options={"game": k})`` gives number k of the list and leaves the env's own stream alone.
+    Observation, five texts: ``objective``; ``feedback``, what the game said to the last command besides showing a
+    room; ``room``, what there is to see; ``came_from``, the direction back to the room before, empty in the first
+    room: what an agent without memory needs most of the past; ``inventory``. Actions are commands. Info:
+    ``admissible_commands``, those that the state allows; ``score``, ``max_score``; ``game``, 16 hex digits of the
+    game's world; after a step also ``is_success``. The reward of a step is what it adds to the score. ``reset`` draws
+    a game; ``reset(options={"game": k})`` gives number k of the list and leaves the env's own stream alone.
 
     The list of games is the same for the same arguments; no world of one split is in the other. Game files are made
     once, in about a second each, and kept.
@@ -71,10 +75,11 @@ class TextWorldEnv(gym.Env[Observation, str]):
         self.split, self.max_steps, self.render_mode = split, max_steps, render_mode
         self.games = draw_games(self.recipe, split, games, seed, cache_folder(cache))
         text = spaces.Text(max_length=100_000, min_length=0, charset=LETTERS)
-        self.observation_space = spaces.Dict(dict.fromkeys(("objective", "room", "feedback", "inventory"), text))  # type: ignore[assignment]
+        self.observation_space = spaces.Dict(dict.fromkeys(TEXTS, text))  # type: ignore[assignment]
         self.action_space = spaces.Text(max_length=1000, charset=LETTERS)
         self.number: int | None = None  # of the game that is played, in the list
         self.commands: list[str] = []  # those of the episode
+        self.came_from = ""
         self.over = True
         self._player: Any = None
         self._state: Any = None
@@ -97,7 +102,7 @@ class TextWorldEnv(gym.Env[Observation, str]):
         number = options["game"] if options else int(self.np_random.integers(len(self.games)))
         if type(number) is not int or not 0 <= number < len(self.games):
             raise SetupError(f"game={number!r}", f"a whole number from 0 to {len(self.games) - 1}", "pass one of these")
-        self.number, self.commands, self.over = number, [], False
+        self.number, self.commands, self.came_from, self.over = number, [], "", False
         self._replay()
         return self._observation(), self._info()
 
@@ -119,6 +124,7 @@ class TextWorldEnv(gym.Env[Observation, str]):
         before = self._state.score
         self._state, _, terminated = self._player.step(action)
         self.commands.append(action)
+        self.came_from = OPPOSITE.get(action, self.came_from)
         truncated = not terminated and len(self.commands) >= self.max_steps
         self.over = terminated or truncated
         info = self._info() | {"is_success": bool(self._state.won)}
@@ -182,7 +188,8 @@ class TextWorldEnv(gym.Env[Observation, str]):
         # The first feedback is a banner, the objective and the room.
         feedback = clean(self._state.feedback).replace(room, "").strip() if self.commands else ""
         inventory = clean(self._state.inventory)
-        return {"objective": clean(self._state.objective), "room": room, "feedback": feedback, "inventory": inventory}
+        objective = clean(self._state.objective)
+        return dict(zip(TEXTS, (objective, feedback, room, self.came_from, inventory), strict=True))
 
     def _info(self) -> dict[str, Any]:
         state = self._state

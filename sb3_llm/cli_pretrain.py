@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from minigrid.minigrid_env import MiniGridEnv
 
 from sb3_llm.cli_options import EnvArg, Finetune, Seed, json_or_text, json_pairs
 from sb3_llm.demos import clone, expert_for, play, record
@@ -151,6 +152,8 @@ def record_command(
     if episodes < 1:
         raise SetupError(f"--episodes {episodes}", "a whole number, 1 or more", "leave --episodes out")
     env = make_env(env_id, **json_pairs("--env-arg", env_arg))
+    if expert == "bot" and not isinstance(env.unwrapped, MiniGridEnv):
+        raise SetupError(f"the BabyAI bot in {env_id}", "a BabyAI level", "leave --expert out")
     if expert == "keyboard":
         play(env, out, episodes, seed, keep_failures)
         return

@@ -193,7 +193,7 @@ def test_from_nothing_to_the_same_weights(tmp_path: Path) -> None:
     maze = {"size": 3, "generator": "dfs", "split": "train"}
     sources = (Source("sb3_llm/Maze-v0", 2, maze), Source("sb3_llm/Rooms-v0", 1, {"kind": "keydoor"}))
     config = replace(config_for(300, steps=6, hidden=32, layers=2, heads=2), batch_tokens=1500)
-    made = []
+    made: list[Trained] = []
     for name in ("one", "two"):
         write_corpus(tmp_path / name / "corpus", 300, seed=0, processes=len(made) + 1, sources=sources)
         made.append(pretrain(tmp_path / name / "corpus", config, tmp_path / name, device="cpu"))

@@ -24,6 +24,7 @@ from tests.corpora import LINES, save_corpus
 torch.set_num_threads(1)
 
 CONFIG = replace(config_for(140, steps=12, hidden=32, layers=1, heads=2, vocab=400), batch_tokens=1000)
+LEARNT = replace(CONFIG, steps=80, learning_rate=1e-2, warmup_steps=4, prompt_weight=1.0)  # enough to end a line
 
 
 def story(env_id: str, lines: int, **others: Any) -> dict[str, Any]:
@@ -31,7 +32,7 @@ def story(env_id: str, lines: int, **others: Any) -> dict[str, Any]:
     return {"env_id": env_id, "lines": lines, **plain, **others}
 
 
-MANIFEST = {
+MANIFEST: dict[str, Any] = {
     "format": 2,
     "seed": 7,
     "asked": 140,
@@ -44,7 +45,7 @@ MANIFEST = {
         {"kind": "dialogue", "lines": 100},
     ],
 }
-REPORT = {
+REPORT: dict[str, Any] = {
     "step": 12,
     "tokens": 34567,
     "seconds": 754.0,
@@ -59,13 +60,13 @@ SAMPLES = [
     {"language": "en", "text": "Goal: go.", "asked": "Plan:", "expected": "go to the door", "said": "go {home}"},
     {"language": "zh", "text": "", "asked": "钥匙", "expected": "", "said": "能开门。"},
 ]
-WHOLE = {"corpus": MANIFEST, "training": REPORT, "samples": SAMPLES}
+WHOLE: dict[str, Any] = {"corpus": MANIFEST, "training": REPORT, "samples": SAMPLES}
 
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Any:
     folder = tmp_path_factory.mktemp("trained")
-    return pretrain(save_corpus(folder / "corpus", LINES), CONFIG, folder, device="cpu")
+    return pretrain(save_corpus(folder / "corpus", LINES), LEARNT, folder, device="cpu")
 
 
 @pytest.fixture(scope="module")
@@ -106,7 +107,7 @@ def test_published_manifest_holds_corpus_training_and_samples(published: Path, t
     manifest = json.loads((published / "manifest.json").read_text(encoding="utf-8"))
     assert manifest["corpus"] == MANIFEST
     assert manifest["training"] == trained[2]
-    assert manifest["training"]["config"] == asdict(CONFIG)
+    assert manifest["training"]["config"] == asdict(LEARNT)
     lm, tokenizer = load_language_model(str(published))
     assert manifest["samples"] == sample(lm, tokenizer), "by the weights as they are stored"
 
@@ -163,7 +164,12 @@ def test_card_says(fact: str, card: str) -> None:
 
 def test_card_has_no_number_of_another_corpus(card: str) -> None:
     other = {**MANIFEST, "lines": 4000, "asked": 300, "seed": 8}
-    report = {**REPORT, "config": asdict(replace(CONFIG, steps=99, seed=8, batch_tokens=6400, held_out_lines=30))}
+    report = {
+        **REPORT,
+        "config": asdict(
+            replace(CONFIG, steps=99, seed=8, batch_tokens=PretrainConfig.batch_tokens, held_out_lines=30)
+        ),
+    }
     told = model_card(1, 2, 3_000_000, {"corpus": other, "training": report, "samples": []})
     assert "4,000 lines" in told
     assert "--lines 300 --seed 8 --steps 99" in told
@@ -202,7 +208,8 @@ def test_prompts_are_of_every_kind_in_both_languages() -> None:
 
 def test_answers_are_the_likeliest_tokens_to_the_end_of_the_line(trained: Any) -> None:
     lm, tokenizer, _ = trained
-    for prompt in (LINES[0].prompt, "Goal: go"):
+    ended = []
+    for prompt in (LINES[0].prompt, LINES[0].prompt.removesuffix("\nAction:")):
         ids = tokenizer(prompt)["input_ids"]
         first = len(ids)
         for _ in range(MAX_NEW):
@@ -212,6 +219,8 @@ def test_answers_are_the_likeliest_tokens_to_the_end_of_the_line(trained: Any) -
                 break
         said = tokenizer.decode(ids[first:], skip_special_tokens=True)
         assert answer(lm, tokenizer, prompt) == said.split("\n")[0].strip()
+        ended.append("\n" in said.rstrip())
+    assert any(ended), "what comes after the line is left out"
 
 
 def test_prompts_that_leave_no_room_are_left_out(trained: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -62,6 +62,14 @@ def test_things_are_moved_only_where_there_is_no_other_way() -> None:
     assert Ways(shut).spot((1, 0)) == Spot(Thing("ball", "blue"), 1, 0, "here", 0)
 
 
+def test_a_long_way_round_is_taken_before_anything_is_moved() -> None:
+    _, memory = remembered("#########", "#>b..k..#", "#.#####.#", "#.#####.#", "#.......#", "#########")
+    assert Ways(memory).spot((4, 0)) == Spot(Thing("key", "yellow"), 4, 0, "right", 17)
+    assert Ways(memory).spot((1, 0)) == Spot(Thing("ball", "blue"), 1, 0, "here", 0)
+    _, shut = remembered("#########", "#>b..k..#", "#.#####.#", "#.#####.#", "#...#...#", "#########")
+    assert Ways(shut).spot((4, 0)) == Spot(Thing("key", "yellow"), 4, 0, "clear", 11)
+
+
 def test_opening_a_door_on_the_way_is_one_move() -> None:
     rows = ("######", "#>D.b#", "######")
     for door, expected in (("D", ("open", 3)), ("O", ("ahead", 2)), ("L", (None, None))):
@@ -224,12 +232,14 @@ def test_openings_that_touch_are_one_and_the_best_two_are_told() -> None:
         [(5, 0), (5, 1)],
         [(7, 0)],
     ]
-    env = gymnasium.make("MiniGrid-FourRooms-v0")
-    memory = Memory(env.reset(seed=0)[0])
-    ways = Ways(memory)
-    _, past = recall(memory, read_view(env.unwrapped.gen_obs()), ())
-    assert past.untried == tuple(ways.untried()[:MAX_UNTRIED])
-    assert all(spot.thing == OPENING for spot in past.untried)
+    most = 0
+    for number, (env, _, memory) in enumerate(lives("MiniGrid-LockedRoom-v0", 60)):
+        if number % 6 == 0:
+            untried = Ways(memory).untried()
+            _, past = recall(memory, read_view(env.unwrapped.gen_obs()), ())
+            assert past.untried == tuple(untried[:MAX_UNTRIED])
+            most = max(most, len(untried))
+    assert most > MAX_UNTRIED
 
 
 def test_ways_leave_the_memory_as_it_was() -> None:
@@ -314,6 +324,16 @@ def test_the_first_untried_cell_leads_out_of_every_maze(generator: str, size: in
             if ended:
                 break
         assert ended, (generator, size, seed)
+
+
+@pytest.mark.parametrize("size", [3, 4, 6])
+def test_exits_of_a_whole_map_are_right(size: int) -> None:
+    env = MazeEnv(size, split="all", view="full")
+    memory = MazeMemory(env.reset(seed=0)[0])
+    every = {(row, column) for row in range(size) for column in range(size)}
+    # A whole map no larger than the window is read as the window is.
+    assert memory.exits.keys() == ({env.position} | beyond(env) if size == 3 else every)
+    assert all(exits == list(open_directions(env.walls, cell)) for cell, exits in memory.exits.items())
 
 
 def beyond(env: MazeEnv) -> set[tuple[int, int]]:

@@ -80,9 +80,14 @@ def test_bad_arguments_raise_before_any_game_is_made(name: str, options: dict[st
 
 def test_description_leaves_out_what_is_empty() -> None:
     obs = {"objective": "Take the coin.", "room": "Attic. A coin.", "feedback": "", "inventory": "You carry a key."}
+    obs |= {"came_from": ""}
     assert describe_textworld(obs) == "Take the coin. Attic. A coin. You carry a key."
     obs |= {"feedback": "Taken.", "inventory": "You are carrying nothing."}
     assert describe_textworld(obs) == "Take the coin. Taken. Attic. A coin."
+    assert (
+        describe_textworld(obs | {"came_from": "east"})
+        == "Take the coin. Taken. Attic. A coin. You came from the east."
+    )
 
 
 def test_clean_takes_prompt_status_line_and_end_away() -> None:
@@ -124,6 +129,19 @@ def test_expert_finds_back_from_a_detour(env: TextWorldEnv) -> None:
     again = env.expert_commands()
     assert again != first
     assert [env.step(command)[2] for command in again][-1] is True
+
+
+@played
+def test_came_from_leads_back(env: TextWorldEnv) -> None:
+    before, info = env.reset(seed=0)
+    assert before["came_from"] == ""
+    for _ in range(4):
+        way = next(command for command in info["admissible_commands"] if command.startswith("go"))
+        after, *_, info = env.step(way)
+        stayed = env.step("inventory")[0]
+        assert stayed["came_from"] == after["came_from"] != before["came_from"]
+        assert env.step(f"go {after['came_from']}")[0]["room"] == before["room"]
+        before, *_, info = env.step(way)
 
 
 @played
@@ -216,12 +234,12 @@ def test_copies_play_on_alike(env: TextWorldEnv, copied: Any) -> None:
 @played
 def test_splits_share_no_world_and_files_are_made_once(cache: Path) -> None:
     recipe = read_recipe("treasure_hunter", EASY)
-    paths = {split: draw_games(recipe, split, 3, 0, cache) for split in ("train", "test")}
+    paths = {split: draw_games(recipe, split, 2, 0, cache) for split in ("train", "test")}
     worlds = {split: [world_of(path) for path in found] for split, found in paths.items()}
-    assert [split_of(world) for world in worlds["train"] + worlds["test"]] == ["train"] * 3 + ["test"] * 3
-    assert len({*worlds["train"], *worlds["test"]}) == 6
+    assert [split_of(world) for world in worlds["train"] + worlds["test"]] == ["train"] * 2 + ["test"] * 2
+    assert len({*worlds["train"], *worlds["test"]}) == 4
     before = {path: path.stat().st_mtime_ns for path in cache.iterdir()}
-    assert draw_games(recipe, "train", 3, 0, cache) == paths["train"]
+    assert draw_games(recipe, "train", 2, 0, cache) == paths["train"]
     assert before == {path: path.stat().st_mtime_ns for path in cache.iterdir()}
     assert {path.suffix for path in before} == {".json", ".z8"}
     assert draw_games(recipe, "train", 1, 1, cache)[0] not in paths["train"]

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from sb3_llm.folder import write_whole
 from sb3_llm.pretrain.card import model_card
@@ -15,8 +15,8 @@ WEIGHTS, MANIFEST, CARD = "model.safetensors", "manifest.json", "README.md"
 
 def publish(
     folder: Path,
-    lm: LlamaForCausalLM,
-    tokenizer: PreTrainedTokenizerFast,
+    lm: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
     manifest: dict[str, Any],
     report: dict[str, Any],
 ) -> None:
@@ -36,7 +36,7 @@ def publish(
     _write_text(folder / CARD, card_of(folder, lm, tokenizer))
 
 
-def card_of(folder: Path, lm: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast) -> str:
+def card_of(folder: Path, lm: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> str:
     """
     :param folder: of a published model
     :param lm: the model in it

@@ -7,7 +7,7 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import torch
-from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 import sb3_llm.envs  # noqa: F401  # registers the project's worlds
 from sb3_llm.describe.describer import SUMMARY
@@ -41,7 +41,7 @@ class Prompt:
         return f"{self.text}\n{self.asked}" if self.text else self.asked
 
 
-def sample(lm: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast) -> list[dict[str, Any]]:
+def sample(lm: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> list[dict[str, Any]]:
     """
     :param lm: a pretrained model
     :param tokenizer: its tokenizer
@@ -86,13 +86,13 @@ def _world() -> tuple[gym.Env[Any, Any], dict[str, Any], str, str]:
         seed += 1
 
 
-def lm_context(lm: LlamaForCausalLM) -> int:
+def lm_context(lm: PreTrainedModel) -> int:
     """:return: how many tokens it attends to."""
     return int(lm.config.max_position_embeddings)
 
 
 @torch.no_grad()
-def answer(lm: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, prompt: str) -> str:
+def answer(lm: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, prompt: str) -> str:
     """:return: the likeliest words after a prompt, token by token, to the end of the line."""
     ids = torch.tensor([tokenizer(prompt)["input_ids"]], device=lm.device)
     first = ids.shape[1]
