@@ -24,6 +24,7 @@ def gym_make(env_id: str, **env_kwargs: Any) -> gym.Env[Any, Any]:
     :return: the environment
     :raises SetupError: if there is no such id, or what it needs is not installed
     """
+    _check_wfc_packages(env_id)
     try:
         env = gym.make(env_id, **env_kwargs)
     except (GymnasiumError, ModuleNotFoundError) as error:
@@ -35,42 +36,45 @@ def gym_make(env_id: str, **env_kwargs: Any) -> gym.Env[Any, Any]:
             "check the spelling of the options",
         ) from error
     if type(env.unwrapped).__module__.startswith("minigrid.envs.wfc"):
-        _check_wfc(env_id, env)
+        _check_wfc_pattern(env_id, env)
     return env
 
 
 def _cannot_make(env_id: str, error: Exception) -> SetupError:
-    if getattr(error, "name", None) in WFC_PACKAGES:
-        return _without_wfc(env_id)
-    if env_id in gym.registry:
+    name = _name(env_id)
+    if name in gym.registry:
         expected, mend = "an id whose packages are installed", "install what it says, or choose another id"
         return SetupError(f"the environment id {env_id!r}: {error}", expected, mend)
-    nearest = difflib.get_close_matches(str(env_id).rpartition(":")[2], gym.registry, n=3)
+    nearest = difflib.get_close_matches(name, gym.registry, n=3)
     examples = nearest or ["MiniGrid-DoorKey-8x8-v0", "sb3_llm/Maze-v0"]
     return SetupError(
-        f"the environment id {env_id!r}: {error}",
+        f"the environment id {env_id!r}: {str(error).partition(' Did you mean')[0]}",
         f"an id that Gymnasium knows, {'of which the nearest are' if nearest else 'such as'} {', '.join(examples)}",
         "check the spelling, install the package it comes from, or name its module as 'module:id'",
     )
 
 
-def _check_wfc(env_id: str, env: gym.Env[Any, Any]) -> None:
-    """Say now what would fail at reset only."""
-    if not all(map(find_spec, WFC_PACKAGES)):
-        raise _without_wfc(env_id)
+def _name(env_id: str) -> str:
+    """:return: the id without the module that registers it."""
+    return str(env_id).rpartition(":")[2]
+
+
+def _check_wfc_packages(env_id: str) -> None:
+    missing = [name for name in WFC_PACKAGES if find_spec(name) is None]
+    if missing and _name(env_id).startswith("MiniGrid-WFC-") and _name(env_id) in gym.registry:
+        raise SetupError(
+            f"the environment {env_id!r} without {' and '.join(missing)}",
+            f"{' and '.join(WFC_PACKAGES)}, which minigrid needs for its WFC worlds alone",
+            'pip install "minigrid[wfc]"',
+        )
+
+
+def _check_wfc_pattern(env_id: str, env: gym.Env[Any, Any]) -> None:
+    """Say now what would fail at reset only: minigrid 3.2.0's wheel has no images, as its build has no MANIFEST.in."""
     pattern = env.unwrapped.config.pattern_path  # type: ignore[attr-defined]
-    if not pattern.exists():  # minigrid 3.2.0's wheel has none of them: its build has no MANIFEST.in
+    if not pattern.exists():
         raise SetupError(
             f"the environment {env_id!r}: minigrid {version('minigrid')} is installed without the image {pattern.name}",
             "the pattern images, which are in minigrid's source and not in what pip installs",
             'pip install -e ".[wfc]" in a clone of Farama-Foundation/Minigrid, or choose another id',
         )
-
-
-def _without_wfc(env_id: str) -> SetupError:
-    missing = " and ".join(name for name in WFC_PACKAGES if find_spec(name) is None)
-    return SetupError(
-        f"the environment {env_id!r} without {missing}",
-        f"{' and '.join(WFC_PACKAGES)}, which minigrid needs for its WFC worlds alone",
-        'pip install "minigrid[wfc]"',
-    )
