@@ -9,6 +9,7 @@ from benchmarks.misleading import misleading
 from benchmarks.profile import profile
 from benchmarks.scoring import scoring
 from benchmarks.sweep import sweep
+from benchmarks.textworld_coin import textworld_coin
 from benchmarks.update import update
 from benchmarks.watching import watching
 from benchmarks.worlds import worlds
@@ -24,6 +25,7 @@ app.command("sweep", epilog="Example: python -m benchmarks sweep --algorithm ppo
 app.command("misleading", epilog="Example: python -m benchmarks misleading --seeds 5")(misleading)
 app.command("watching", epilog="Example: python -m benchmarks watching --repeats 3")(watching)
 app.command("dialogue", epilog="Example: python -m benchmarks dialogue --steps 20000")(dialogue)
+app.command("textworld-coin", epilog="Example: python -m benchmarks textworld-coin --steps 4096")(textworld_coin)
 app.command("worlds", epilog="Example: python -m benchmarks worlds")(worlds)
 app.command("zeroshot", epilog="Example: python -m benchmarks zeroshot --rows lm,random --tasks DoorKey-6x6")(zeroshot)
 

@@ -150,7 +150,7 @@ class MazeEnv(gym.Env[Observation, int]):
             self._place(draw_layout(self.size, self.generator, self.split, self.np_random))
         if self.render_mode == "human":
             self.render()
-        return self._observation(), dict(self._info)
+        return self.observe(), dict(self._info)
 
     def step(self, action: int) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
         """
@@ -162,14 +162,14 @@ class MazeEnv(gym.Env[Observation, int]):
         """
         if not self.action_space.contains(action):
             raise SetupError(f"action={action!r}", "0, 1, 2 or 3", f"pass the index of one of {list(DIRECTIONS)}")
-        state = self._observation()
+        state = self.observe()
         self.last_action = int(action)
         if self.last_action in open_directions(self.walls, self.position):
             self._leave_footprint()
             self.position = neighbour(self.position, self.last_action)
             self.walked.add(self.position)
         terminated = self.position == self.goal
-        observation, info = self._observation(), self._info | {"is_success": terminated}
+        observation, info = self.observe(), self._info | {"is_success": terminated}
         reward = checked_reward(self.reward(state, self.last_action, observation, info))
         if self.render_mode == "human":
             self.render()
@@ -184,7 +184,8 @@ class MazeEnv(gym.Env[Observation, int]):
         if self.trail:
             self._codes[2 * self.position[0] + 1, 2 * self.position[1] + 1] = Code.TRAIL
 
-    def _observation(self) -> Observation:
+    def observe(self) -> Observation:
+        """:return: the present observation; nothing changes by it."""
         view = self._grid_with_agent() if self.view == "full" else self._window_around_agent()
         return {"view": view.ravel(), "position": np.array(self.position), "goal": np.array(self.goal)}
 

@@ -21,7 +21,8 @@ from sb3_llm.pretrain.publish import publish
 from sb3_llm.pretrain.settings import PretrainConfig, check_config, check_device, claim, config_for
 from sb3_llm.pretrain.train import pretrain
 
-LINES, PROCESSES = 330_000, 2
+LINES, PROCESSES = 240_000, 2
+EPISODES = 100
 EXPERTS = ("planner", "bot", "keyboard")
 
 Count = int | None  # None: not given, so that what does not belong together is noticed
@@ -134,7 +135,9 @@ def _clone(demos: Path, out: Path, seed: int, device: str, options: dict[str, An
 def record_command(
     env_id: Annotated[str, typer.Argument(metavar="ENV", help="A Gymnasium id with discrete actions.")],
     out: Annotated[Path, typer.Option(help="File of demonstrations; what it holds stays.")],
-    episodes: Annotated[int, typer.Option(help="How many to play.")] = 100,
+    episodes: Annotated[
+        Count, typer.Option(help=f"How many to play; {EPISODES} by default, by hand until you quit.")
+    ] = None,
     expert: Annotated[
         str,
         typer.Option(
@@ -149,16 +152,21 @@ def record_command(
     """Let an expert play, or play yourself, and keep each decision for sb3-llm pretrain --from-demos."""
     if expert not in EXPERTS:
         raise SetupError(f"--expert {expert}", f"one of {', '.join(EXPERTS)}", f"leave it out for {EXPERTS[0]}")
-    if episodes < 1:
+    if episodes is not None and episodes < 1:
         raise SetupError(f"--episodes {episodes}", "a whole number, 1 or more", "leave --episodes out")
-    env = make_env(env_id, **json_pairs("--env-arg", env_arg))
+    env_kwargs = json_pairs("--env-arg", env_arg)
+    env = make_env(env_id, **env_kwargs)
+    if expert == "keyboard" and "ansi" in env.metadata.get("render_modes", ()):
+        env = make_env(env_id, **{"render_mode": "ansi"} | env_kwargs)
     if expert == "bot" and not isinstance(env.unwrapped, MiniGridEnv):
         raise SetupError(f"the BabyAI bot in {env_id}", "a BabyAI level", "leave --expert out")
     if expert == "keyboard":
         play(env, out, episodes, seed, keep_failures)
         return
     with interruptible("Finished episodes are kept; the same command adds as many again."):
-        found = record(env, expert_for(env, expert == "bot"), episodes, seed, out, keep_failures=keep_failures)
+        found = record(
+            env, expert_for(env, expert == "bot"), episodes or EPISODES, seed, out, keep_failures=keep_failures
+        )
     typer.echo(f"{found.kept} episodes kept, {found.lines} lines: {found.path}")
     typer.echo(
         f"{found.failed} without success, {found.hung} in which the expert hung, {found.broken} in which it broke"

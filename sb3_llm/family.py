@@ -70,9 +70,7 @@ def family_of(env: gym.Env[Any, Any]) -> Family:
     if isinstance(inner, DialogueEnv):
         return Family(partial(describe_dialogue, language=inner.language))
     if isinstance(inner, FrozenLakeEnv):
-        return Family(
-            actions={name: number for number, name in enumerate(("left", "down", "right", "up"))}, sparse=True
-        )
+        return Family(actions={"left": 0, "down": 1, "right": 2, "up": 3}, sparse=True)
     return Family()
 
 
@@ -147,9 +145,7 @@ def _key(number: int) -> str:
 
 
 def _require_no_wording(env: Any, language: str, wording: str, describe: Any, candidates: Any) -> None:
-    own = next(
-        (name for name, value in (("describe", describe), ("candidates", candidates)) if value is not None), None
-    )
+    own = "describe" if describe is not None else "candidates" if candidates is not None else None
     speaks = isinstance(env.unwrapped, DialogueEnv)  # it takes the language itself
     if wording != CANONICAL or (language != "en" and not speaks):
         raise SetupError(

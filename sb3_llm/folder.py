@@ -41,6 +41,11 @@ def write_whole(path: Path, write: Callable[[BinaryIO], Any]) -> None:
     _sync_folder(path.parent)
 
 
+def write_text(path: Path, text: str) -> None:
+    """:func:`write_whole` with a text, in UTF-8."""
+    write_whole(path, lambda file: file.write(text.encode()))
+
+
 def part_of(path: Path) -> Path:
     """:return: where the new content of a file is written before it takes the file's place."""
     return path.with_name(f"{path.name}.part")
@@ -76,7 +81,7 @@ class RunFolder:
         for file in (self.model, self.run):
             part_of(file).unlink(missing_ok=True)
         text = json.dumps(asdict(run), indent=1) + "\n"
-        write_whole(self.run, lambda file: file.write(text.encode()))
+        write_text(self.run, text)
 
     def save(self, run: Run, model: BaseAlgorithm, states: Sequence[bytes] | None = None) -> None:
         """

@@ -18,6 +18,7 @@ from sb3_llm.spaces import DEFAULT_MAX_BYTES
 from sb3_llm.wrappers import Describe, Phrases, TextObservation
 
 TEXTWORLD = "textworld:"  # before the name of a kind of text game
+DIALOGUE = "sb3_llm/Dialogue-v0"  # takes the language itself
 
 
 def make_env(
@@ -64,16 +65,10 @@ def make_env(
         env: gym.Env[Any, Any] = textworld_env(env_id.removeprefix(TEXTWORLD), render_mode=render_mode, **env_kwargs)
         describe, candidates = describe or describe_textworld, candidates or textworld_candidates
     else:
-        spoken = {"language": language} if _speaks(env_id) else {}
+        spoken = {"language": language} if str(env_id).endswith(DIALOGUE) else {}
         env = gym_make(env_id, render_mode=render_mode, **spoken, **env_kwargs)
     told = told_as(env, describe, phrases, history, language, wording, candidates)
     return TextObservation(env, **({"slots": slots} | told), reward=reward, max_bytes=max_bytes)
-
-
-def _speaks(env_id: str) -> bool:
-    """Whether an environment takes a language itself, as this project's dialogue does."""
-    spec = gym.registry.get(str(env_id).rpartition(":")[2])
-    return spec is not None and "Dialogue" in str(spec.entry_point)
 
 
 def make_vec_env(

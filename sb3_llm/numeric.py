@@ -164,6 +164,8 @@ def _bag_of_words(text: str) -> NDArray[np.float32]:
 
 def _a_state(env: gym.Env[Any, Any]) -> Any:
     """Any observation of the right shape, without a reset that would move the environment's random numbers."""
+    if isinstance(env.unwrapped, MazeEnv):
+        return env.unwrapped.observe()  # a sampled view may hold no agent
     if not isinstance(env.unwrapped, MiniGridEnv):
         return env.observation_space.sample()
     view = env.unwrapped.agent_view_size

@@ -9,10 +9,10 @@ from gymnasium.utils.env_checker import check_env as gymnasium_check_env
 from stable_baselines3.common.env_checker import check_env as sb3_check_env
 
 import sb3_llm.envs  # noqa: F401  # registers the mazes
-from sb3_llm.envs.maze import Code
+from sb3_llm.envs.maze import Code, MazeEnv
 from sb3_llm.errors import SetupError
 from sb3_llm.make import make_env
-from sb3_llm.numeric import MISSION_BUCKETS, make_numeric_env
+from sb3_llm.numeric import MISSION_BUCKETS, NumericObservation, make_numeric_env
 from tests.walks import random_actions
 
 #: Without footprints: the text tells those next to the agent alone.
@@ -139,3 +139,14 @@ def test_checkers_find_nothing_to_warn_about(env_id: str, options: dict[str, Any
         env = make_numeric_env(env_id, **options)
         sb3_check_env(env)
         gymnasium_check_env(env, skip_render_check=True)
+
+
+def test_a_maze_with_a_summary_is_made_whatever_its_space_would_draw() -> None:
+    maze = MazeEnv(size=3)
+    maze.observation_space.seed(14054)
+    assert Code.AGENT not in maze.observation_space.sample()["view"]  # a view that no memory can be made of
+    maze.observation_space.seed(14054)
+    assert (
+        NumericObservation(maze, "summary").observation_space.shape
+        == NumericObservation(MazeEnv(size=3), "summary").observe().shape
+    )

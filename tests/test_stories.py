@@ -127,12 +127,12 @@ def test_the_detour_is_drawn_for_each_story() -> None:
 
 def test_detours_are_mostly_moves_and_never_say_done() -> None:
     env = gym.make("sb3_llm/Rooms-v0", kind="gotodone")  # where it is offered
-    story = stories._Story(env, 0, PLAIN, np.random.default_rng(0), use_bot=False)
+    story = stories.Story(env, 0, PLAIN, np.random.default_rng(0), use_bot=False)
     assert story.describer.keys == experts.KEYS[:7]
     taken = [story._detour() for _ in range(2000)]
     assert set(taken) == set(experts.KEYS[:6])
     assert np.mean([key in experts.KEYS[:3] for key in taken]) == pytest.approx(0.9, abs=0.03)
-    maze = stories._Story(gym.make("sb3_llm/Maze-v0"), 0, PLAIN, np.random.default_rng(0), use_bot=False)
+    maze = stories.Story(gym.make("sb3_llm/Maze-v0"), 0, PLAIN, np.random.default_rng(0), use_bot=False)
     taken = [maze._detour() for _ in range(400)]
     assert set(taken) == set(DIRECTIONS)
 

@@ -5,7 +5,6 @@ import contextlib
 import hashlib
 import io
 import json
-import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -19,9 +18,9 @@ from tqdm import tqdm
 from benchmarks.controls.numbers import ACTIONS, MAZE, CommonNumbers
 from sb3_llm.errors import SetupError
 from sb3_llm.folder import write_whole
-from sb3_llm.pretrain.corpus import FORMAT, MAX_FAILURES, share_out
+from sb3_llm.pretrain.corpus import FORMAT, MAX_FAILURES, first_seed, share_out
 from sb3_llm.pretrain.sources import SOURCES, Source
-from sb3_llm.pretrain.stories import STORY_SECONDS, Line, Telling, _Story, draw_telling, time_limit
+from sb3_llm.pretrain.stories import STORY_SECONDS, Line, Story, Telling, draw_telling, time_limit
 
 ROOT = Path(__file__).parent.parent.parent
 CODE = (
@@ -51,7 +50,7 @@ class Demonstrations:
         return len(self.actions)
 
 
-class Replay(_Story):
+class Replay(Story):
     """A story that is told again, word by word, with the numbers of each state of it beside the expert's choice."""
 
     def __init__(
@@ -108,7 +107,7 @@ def replay(source: Source, n_lines: int, seed: int) -> Iterator[tuple[list[Line]
     :return: each story's lines, and the story with its choices
     """
     eyes = CommonNumbers(gym.make(source.env_id, disable_env_checker=True, **source.env_kwargs))
-    first = seed * 1_000_003 + zlib.crc32(json.dumps(asdict(source), sort_keys=True).encode())
+    first = first_seed(source, seed)
     number, told, failures = 0, 0, 0
     while told < n_lines and failures < MAX_FAILURES:
         number += 1

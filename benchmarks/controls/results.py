@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.controls.tasks import Task
-from sb3_llm.folder import write_whole
+from sb3_llm.folder import write_text
 
 
 class Results:
@@ -51,7 +51,7 @@ class Results:
         """Write the file whole."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         text = json.dumps(self.found, indent=1) + "\n"
-        write_whole(self.path, lambda file: file.write(text.encode()))
+        write_text(self.path, text)
 
 
 def as_read(settings: dict[str, Any]) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import torch
 
 from sb3_llm.errors import SetupError
 from sb3_llm.export import export
-from sb3_llm.folder import part_of, write_whole
+from sb3_llm.folder import part_of, write_text, write_whole
 from sb3_llm.settings import DEFAULTS
 
 REPORT, STATE, NEW = "clone.json", "clone.state.pt", "clone.new"
@@ -114,7 +114,7 @@ class CloneFolder:
 
     def _write(self, report: dict[str, Any] | None) -> None:
         text = json.dumps({"run": dict(self.run), "report": report}, indent=1, ensure_ascii=False) + "\n"
-        write_whole(self.path / REPORT, lambda file: file.write(text.encode()))
+        write_text(self.path / REPORT, text)
 
     def _read(self) -> dict[str, Any]:
         try:

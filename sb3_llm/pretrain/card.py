@@ -57,8 +57,8 @@ ids need, in other layouts and sizes: rooms, gaps, lava, keys, locked and blocke
 down and to say "done" at. Two skills have no kin in them: to compare things as in Memory, and to dodge what moves as in
 Dynamic-Obstacles. The missions of MiniGrid's own sentences occur there, word for word. No world of it is one that a
 MiniGrid or BabyAI id makes. BALROG's BabyAI tasks are of families that are in the corpus (go to, pick up, open, put
-next to: GoToLocal, PickupLoc, OpenDoor, PutNextLocal and others), so success there is no transfer to a new family; only
-its two-part task, pick up and then go to, is of a kind that the corpus leaves out.
+next to: GoToLocal, PickupLoc, OpenDoor, PutNextLocal and others), so success there is no transfer to a new family; its
+two-part task, pick up and then go to, is one of the kinds of `sb3_llm/Rooms-v0`.
 
 ## On {held_out_lines:,} lines kept from training
 

@@ -17,7 +17,7 @@ from tqdm import tqdm
 import sb3_llm.envs  # noqa: F401  # registers the project's worlds
 from sb3_llm.envs.layout import layout_hash
 from sb3_llm.errors import SetupError
-from sb3_llm.folder import write_whole
+from sb3_llm.folder import write_text
 from sb3_llm.pretrain.sayings import say
 from sb3_llm.pretrain.sources import SAYINGS, SOURCES, Source
 from sb3_llm.pretrain.stories import STORY_LIMIT, Line, tell_story
@@ -83,7 +83,7 @@ def write_corpus(
         "sha256": hashlib.sha256("".join(part["sha256"] for part in told).encode()).hexdigest(),
         "sources": told,
     }
-    _write_text(folder / MANIFEST, json.dumps(manifest, indent=1) + "\n")
+    write_text(folder / MANIFEST, json.dumps(manifest, indent=1) + "\n")
     return manifest
 
 
@@ -125,8 +125,8 @@ def write_part(folder: Path, part: Part) -> dict[str, Any]:
     if found is not None:
         return found
     lines, manifest = tell_part(part)
-    _write_text(lines_path, "".join(f"{as_text(line)}\n" for line in lines))
-    _write_text(entry_path, json.dumps({"part": part.digest(), "manifest": manifest}))
+    write_text(lines_path, "".join(f"{as_text(line)}\n" for line in lines))
+    write_text(entry_path, json.dumps({"part": part.digest(), "manifest": manifest}))
     return manifest
 
 
@@ -168,7 +168,7 @@ def tell_stories(source: Source, n_lines: int, seed: int) -> tuple[list[Line], d
     :return: the lines, and what a reader needs to check them without reading
     """
     env = gym.make(source.env_id, disable_env_checker=True, **source.env_kwargs)
-    first = seed * 1_000_003 + zlib.crc32(json.dumps(asdict(source), sort_keys=True).encode())
+    first = first_seed(source, seed)
     lines: list[Line] = []
     layouts: set[str] = set()
     told, dropped, failures = 0, 0, 0
@@ -187,6 +187,11 @@ def tell_stories(source: Source, n_lines: int, seed: int) -> tuple[list[Line], d
     lines = lines[:n_lines]
     counts = {"episodes": told, "dropped": dropped, "lines": len(lines), "sha256": digest(lines)}
     return lines, asdict(source) | counts | {"layouts": sorted(layouts)}
+
+
+def first_seed(source: Source, seed: int) -> int:
+    """:return: the seed of a source's first story; the next has one more, modulo 2^31."""
+    return seed * 1_000_003 + zlib.crc32(json.dumps(asdict(source), sort_keys=True).encode())
 
 
 def read_lines(folder: Path) -> Iterator[Line]:
@@ -266,7 +271,3 @@ def check_folder(folder: Path, n_lines: int, seed: int) -> None:
             f"one of {n_lines} lines and seed {seed}",
             "use the settings it was told with, or another folder",
         )
-
-
-def _write_text(path: Path, text: str) -> None:
-    write_whole(path, lambda file: file.write(text.encode()))

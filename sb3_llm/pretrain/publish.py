@@ -6,7 +6,7 @@ from typing import Any
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from sb3_llm.folder import write_whole
+from sb3_llm.folder import write_text
 from sb3_llm.pretrain.card import model_card
 from sb3_llm.pretrain.samples import sample
 
@@ -32,8 +32,8 @@ def publish(
     lm.half().save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     whole = {"training": report, "corpus": manifest, "samples": sample(lm.float().eval(), tokenizer)}
-    _write_text(folder / MANIFEST, json.dumps(whole, indent=1, ensure_ascii=False) + "\n")
-    _write_text(folder / CARD, card_of(folder, lm, tokenizer))
+    write_text(folder / MANIFEST, json.dumps(whole, indent=1, ensure_ascii=False) + "\n")
+    write_text(folder / CARD, card_of(folder, lm, tokenizer))
 
 
 def card_of(folder: Path, lm: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> str:
@@ -45,7 +45,3 @@ def card_of(folder: Path, lm: PreTrainedModel, tokenizer: PreTrainedTokenizerBas
     """
     whole = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
     return model_card(lm.num_parameters(), len(tokenizer), (folder / WEIGHTS).stat().st_size, whole)
-
-
-def _write_text(path: Path, text: str) -> None:
-    write_whole(path, lambda file: file.write(text.encode()))

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from sb3_llm.errors import SetupError
-from sb3_llm.folder import write_whole
+from sb3_llm.folder import write_text
 from sb3_llm.spaces import is_whole
 
 SETTINGS = "pretraining.json"
@@ -22,15 +22,15 @@ BYTES, ID_LIMIT = 256, 2**16  # token ids are kept in 16 bits
 class PretrainConfig:
     """How the embedded model is built and trained."""
 
-    hidden_size: int = 192
-    intermediate_size: int = 512
+    hidden_size: int = 160
+    intermediate_size: int = 432
     layers: int = 6
-    heads: int = 6
+    heads: int = 5
     vocab_size: int = 2048  # at most; a small corpus has fewer words to merge
     context: int = 1024  # tokens
-    steps: int = 6000
+    steps: int = 3000
     batch_tokens: int = 6400  # padding included
-    learning_rate: float = 2e-3  # peak; warmed up, then a cosine to a tenth
+    learning_rate: float = 3e-3  # peak; warmed up, then a cosine to a tenth
     warmup_steps: int = 100
     weight_decay: float = 0.01
     prompt_weight: float = 0.05  # of a prompt token's loss beside a completion token's
@@ -155,7 +155,7 @@ def claim(folder: Path, settings: dict[str, Any]) -> None:
         )
     folder.mkdir(parents=True, exist_ok=True)
     text = json.dumps({**known, **wanted}, indent=1) + "\n"
-    write_whole(path, lambda file: file.write(text.encode()))
+    write_text(path, text)
 
 
 def _differing(known: dict[str, Any], wanted: dict[str, Any]) -> dict[str, tuple[Any, Any]]:

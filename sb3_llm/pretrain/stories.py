@@ -83,10 +83,10 @@ def tell_story(
     telling = telling or draw_telling(rng)
     detour = float(rng.choice(detours))
     with time_limit(STORY_SECONDS), contextlib.redirect_stdout(io.StringIO()):
-        return _Story(env, seed, telling, rng, use_bot).told(detour)
+        return Story(env, seed, telling, rng, use_bot).told(detour)
 
 
-class _Story:
+class Story:
     """One episode while it is told."""
 
     def __init__(
