@@ -133,9 +133,11 @@ def test_ctrl_c_while_training_says_how_to_go_on(run: Run, tmp_path: Path, monke
             signal.raise_signal(signal.SIGINT)
         return real(*args)
 
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
     with monkeypatch.context() as patch:
         patch.setattr(train, "token_losses", pressed)
         code, told, _ = run(*MAKE)
+    signal.signal(signal.SIGINT, before)
     assert code == 130
     assert f"To go on: sb3-llm {' '.join(MAKE)}" in told
     assert torch.load(tmp_path / "made" / "state.pt", weights_only=True)["run"]["step"] == 2
