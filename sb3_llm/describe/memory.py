@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from minigrid.core.constants import COLOR_TO_IDX
 from numpy.typing import NDArray
 
 from sb3_llm.describe.view import (
@@ -26,6 +25,7 @@ from sb3_llm.describe.view import (
     thing_of,
 )
 from sb3_llm.words.facts import Thing
+from sb3_llm.words.mission import parse, tasks_of, things_of
 
 Place = tuple[int, int]  # (x east, y south) from where the episode began
 Pose = tuple[
@@ -188,8 +188,8 @@ class Deeds:
     """
 
     def __init__(self, mission: str) -> None:
-        self._words = set(mission.replace(",", " ").split())
-        self._has_parts = bool(self._words & {"then", "after", "and"})
+        parts = tasks_of(parse(mission))
+        self._named = [desc for task in parts for desc in things_of(task)] if len(parts) > 1 else []
         self._done: dict[Deed, None] = {}  # in order, the newest last
 
     def note_hands(self, before: Code | None, now: Code | None) -> None:
@@ -215,13 +215,9 @@ class Deeds:
 
     def _add(self, deed: str, code: Code) -> None:
         thing = thing_of(code)._replace(state=None)
-        if self._has_parts and self._names(thing):
+        if any(desc.fits(thing) for desc in self._named):
             self._done.pop((deed, thing), None)
             self._done[deed, thing] = None
-
-    def _names(self, thing: Thing) -> bool:
-        colors = self._words & set(COLOR_TO_IDX)
-        return bool(self._words & {thing.kind, "object"}) and (not colors or thing.color in colors)
 
 
 def ahead_of(place: Place, heading: int) -> Place:

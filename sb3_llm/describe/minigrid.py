@@ -31,7 +31,8 @@ class RoomDescriber(Worded):
 
     :param actions: as in :class:`sb3_llm.describe.worded.Worded`, as are history, language, wording and phrases
     :param compass: whether the heading is told
-    :param floor: whether the floor's shape is told
+    :param floor: whether the floor's shape is told; by default only where no summary tells the ways over it, for it is
+        a third of the text
     """
 
     def __init__(
@@ -42,10 +43,11 @@ class RoomDescriber(Worded):
         wording: str = CANONICAL,
         phrases: Sequence[str] | None = None,
         compass: bool = True,
-        floor: bool = True,
+        floor: bool | None = None,
     ) -> None:
         super().__init__(actions, history, language, wording, phrases)
-        self.compass, self.floor = compass, floor
+        self.compass = compass
+        self.floor = history != SUMMARY if floor is None else floor
         self.memory: Memory | None = None
 
     def remember(self, obs: Mapping[str, Any]) -> None:

@@ -20,9 +20,9 @@ from sb3_llm.errors import SetupError
 from sb3_llm.folder import write_text
 from sb3_llm.pretrain.sayings import say
 from sb3_llm.pretrain.sources import SAYINGS, SOURCES, Source
-from sb3_llm.pretrain.stories import STORY_LIMIT, Line, tell_story
+from sb3_llm.pretrain.stories import STORY_LIMIT, Exchange, Line, tell_story
 
-FORMAT = 2
+FORMAT = 3
 MANIFEST = "manifest.json"
 MAX_FAILURES = 200  # stories in a row that an expert may fail before its source is given up
 
@@ -43,8 +43,20 @@ class Part:
 
 
 def as_text(line: Line) -> str:
-    """:return: a line as its file holds it, without the newline."""
-    return json.dumps(list(line), ensure_ascii=False)
+    """:return: a line as its file holds it, without the newline: a list of prompts, each before its completion."""
+    return json.dumps([part for exchange in line.exchanges() for part in exchange], ensure_ascii=False)
+
+
+def as_line(text: str | bytes) -> Line:
+    """
+    :return: the line that :func:`as_text` wrote
+    :raises ValueError: if it did not
+    """
+    parts = json.loads(text)
+    if not isinstance(parts, list) or not parts or len(parts) % 2 or not all(isinstance(part, str) for part in parts):
+        raise ValueError("a list of prompts, each before its completion, was expected")
+    pairs = [Exchange(*pair) for pair in zip(parts[::2], parts[1::2], strict=True)]
+    return Line(*pairs[0], tuple(pairs[1:]))
 
 
 def digest(lines: Iterable[Line]) -> str:
@@ -210,8 +222,8 @@ def read_lines(folder: Path) -> Iterator[Line]:
             for number, text in enumerate(file, start=1):
                 whole.update(text.removesuffix(b"\n"))
                 try:
-                    line = Line(*json.loads(text))
-                except (ValueError, TypeError):
+                    line = as_line(text)
+                except ValueError:
                     raise _spoilt(path, f"broken in line {number}") from None
                 yield line
         if whole.hexdigest() != sha256:

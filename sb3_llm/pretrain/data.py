@@ -16,26 +16,28 @@ from sb3_llm.pretrain.stories import Line
 
 NO_LOSS = -100  # what functional.cross_entropy passes over
 CHUNK = 20_000  # lines that are encoded at a time
+PARTS = ("ids", "completes", "starts")  # of examples on disk
 
 
 @dataclass(frozen=True)
 class Examples:
-    """Lines as token ids, one after the other; the last ``n_completion`` of each are its completion."""
+    """Lines as token ids, one after the other."""
 
     ids: NDArray[np.uint16]
+    completes: NDArray[np.bool_]  # (tokens,): whether a token is part of a completion
     starts: NDArray[np.int64]  # (lines + 1,)
-    n_completion: NDArray[np.int64]  # (lines,)
 
     def __len__(self) -> int:
-        return len(self.n_completion)
+        return len(self.starts) - 1
 
     def lengths(self) -> NDArray[np.int64]:
         """:return: how many tokens each line has."""
         return np.diff(self.starts)
 
-    def line(self, index: int) -> NDArray[np.int64]:
-        """:return: the ids of one line."""
-        return self.ids[self.starts[index] : self.starts[index + 1]].astype(np.int64)
+    def line(self, index: int) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+        """:return: the ids of one line, and which of them complete."""
+        part = slice(self.starts[index], self.starts[index + 1])
+        return self.ids[part].astype(np.int64), self.completes[part]
 
 
 def encode(lines: Iterable[Line], tokenizer: PreTrainedTokenizerFast) -> Examples:
@@ -46,28 +48,34 @@ def encode(lines: Iterable[Line], tokenizer: PreTrainedTokenizerFast) -> Example
     :raises SetupError: if a line is longer than the model's context
     """
     ids: list[NDArray[np.uint16]] = []
-    lengths, completions = [0], []
+    completes: list[NDArray[np.bool_]] = []
+    lengths = [0]
     stream = iter(lines)
     while chunk := list(islice(stream, CHUNK)):
-        wholes = tokenizer([prompt + completion for prompt, completion in chunk])["input_ids"]
-        prompts = tokenizer([prompt for prompt, _ in chunk])["input_ids"]
-        for whole, prompt in zip(wholes, prompts, strict=True):
+        wholes = tokenizer([line.text() for line in chunk], return_offsets_mapping=True)
+        for line, whole, offsets in zip(chunk, wholes["input_ids"], wholes["offset_mapping"], strict=True):
             ids.append(np.array(whole, np.uint16))
             lengths.append(len(whole))
-            completions.append(len(whole) - len(prompt))
+            completes.append(_in_completions(line, np.array(offsets, np.int64).reshape(-1, 2)[:, 0]))
     if max(lengths) > tokenizer.model_max_length:
         raise SetupError(
             f"a line of {max(lengths)} tokens",
             f"at most {tokenizer.model_max_length}, the model's context",
             "raise context in PretrainConfig",
         )
-    return Examples(np.concatenate(ids), np.cumsum(lengths), np.array(completions))
+    return Examples(np.concatenate(ids), np.concatenate(completes), np.cumsum(lengths))
+
+
+def _in_completions(line: Line, begins: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Whether the characters at which tokens begin belong to a completion."""
+    ends = np.cumsum([len(part) for exchange in line.exchanges() for part in exchange])
+    return np.searchsorted(ends, begins, side="right") % 2 == 1
 
 
 def save_examples(examples: Examples, folder: Path, made_from: str) -> None:
     """Keep examples on disk, with a word on what they were made from."""
     folder.mkdir(parents=True, exist_ok=True)
-    for name in ("ids", "starts", "n_completion"):
+    for name in PARTS:
         np.save(folder / f"{name}.npy", getattr(examples, name))
     (folder / "examples.json").write_text(json.dumps(made_from))
 
@@ -77,7 +85,7 @@ def load_examples(folder: Path, made_from: str) -> Examples | None:
     path = folder / "examples.json"
     if not path.exists() or json.loads(path.read_text()) != made_from:
         return None
-    return Examples(*(np.load(folder / f"{name}.npy", mmap_mode="r") for name in ("ids", "starts", "n_completion")))
+    return Examples(*(np.load(folder / f"{name}.npy", mmap_mode="r") for name in PARTS))
 
 
 def batches(lengths: NDArray[np.int64], order: NDArray[np.int64], size: int, seed: int) -> Iterator[NDArray[np.int64]]:
@@ -116,14 +124,13 @@ def collate(
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """:return: ids, targets and loss weights, each (B, S); right-padded, which causal attention never looks at."""
     rows = [examples.line(int(index)) for index in batch]
-    width = max(map(len, rows))
+    width = max(len(row) for row, _ in rows)
     ids = torch.zeros(len(rows), width, dtype=torch.long)
     targets = torch.full((len(rows), width), NO_LOSS)
     weights = torch.zeros(len(rows), width)
-    for place, (row, index) in enumerate(zip(rows, batch, strict=True)):
-        n, n_completion = len(row), int(examples.n_completion[index])
+    for place, (row, completes) in enumerate(rows):
+        n = len(row)
         ids[place, :n] = torch.from_numpy(row)
         targets[place, : n - 1] = ids[place, 1:n]
-        weights[place, : n - 1] = prompt_weight
-        weights[place, max(n - 1 - n_completion, 0) : n - 1] = 1.0
+        weights[place, : n - 1] = torch.from_numpy(np.where(completes[1:], 1.0, prompt_weight))
     return ids, targets, weights

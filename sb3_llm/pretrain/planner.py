@@ -4,11 +4,11 @@ from sb3_llm.describe.memory import Memory, Place, Pose, Route, ahead_of
 from sb3_llm.describe.summary import OPENING, Ways, best_route, is_closed, is_locked, poses_before
 from sb3_llm.describe.view import BOX, DOOR, EMPTY, OPEN, Code, is_thing, is_walkable, thing_of
 from sb3_llm.words.facts import Thing
-from sb3_llm.words.mission import Both, Desc, GoTo, Mission, Open, PickUp, PutNext, Then
+from sb3_llm.words.mission import Desc, GoTo, Mission, Open, PickUp, PutNext, tasks_of
 
 MOVES = {"ahead": "go forward", "left": "turn left", "right": "turn right", "open": "open", "clear": "pick up"}
 MAX_DROPS = 24  # places that are looked at to put something down
-WAIT = ("turn left", "look around")
+WAIT = ("turn left", "look around")  # at its wits' end
 GOAL_DESC = Desc("goal", None, None)
 
 
@@ -21,7 +21,7 @@ class Planner:
     """
 
     def __init__(self, mission: Mission, says_done: bool = False) -> None:
-        self.tasks = flatten(mission)
+        self.tasks = tasks_of(mission)
         self.says_done = says_done
 
     def action(self, memory: Memory) -> tuple[str, str]:
@@ -215,18 +215,9 @@ class Planner:
         return self._is_empty(front) and self._touches(front, desc)
 
 
-def flatten(mission: Mission) -> list[Mission]:
-    """:return: the single tasks of a mission, in order."""
-    if isinstance(mission, Then | Both):
-        return [*flatten(mission.first), *flatten(mission.second)]
-    return [mission]
-
-
 def matches(desc: Desc, code: Code) -> bool:
-    """:return: whether a description fits a thing; where it lay at the start is not looked at."""
-    thing = thing_of(code)
-    fits = thing.kind == desc.kind if desc.kind else thing.kind in ("key", "ball", "box")
-    return fits and desc.color in (None, thing.color)
+    """:return: whether a description fits what a cell holds."""
+    return desc.fits(thing_of(code))
 
 
 def name(code: Code) -> str:

@@ -1,8 +1,11 @@
-"""Lines of the corpus that are no stories: how these worlds work, questions about that, and short dialogues."""
+"""Lines of the corpus that are no stories: how these worlds work, questions about that, dialogues and talks."""
 
 import numpy as np
 
-from sb3_llm.pretrain.stories import Line
+from sb3_llm.describe.dialogue import describe_dialogue
+from sb3_llm.envs.dialogue import BOOK, DialogueEnv
+from sb3_llm.pretrain.stories import Line, exchange
+from sb3_llm.prompt import DEFAULT_TEMPLATE
 from sb3_llm.words.statements import dialogue, question, statements
 
 CHINESE_SHARE = 0.3
@@ -10,7 +13,7 @@ CHINESE_SHARE = 0.3
 
 def say(kind: str, rng: np.random.Generator) -> Line:
     """
-    :param kind: "statements", "questions" or "dialogue"
+    :param kind: "statements", "questions", "dialogue" or "talks"
     :param rng: the only source of randomness
     :return: one line
     """
@@ -20,5 +23,21 @@ def say(kind: str, rng: np.random.Generator) -> Line:
     if kind == "questions":
         asked, answer = question(rng, language)
         return Line(asked, f" {answer}\n")
+    if kind == "talks":
+        return talk(rng, language)
     turns = dialogue(rng, language)
     return Line("\n".join(turns[:-1]), f"\n{turns[-1]}\n")
+
+
+def talk(rng: np.random.Generator, language: str) -> Line:
+    """
+    :param rng: draws the user and the acts, and how many there were
+    :param language: "en" or "zh"
+    :return: a moment of a talk in which all acts are random: its words, but not what to say
+    """
+    env = DialogueEnv(language=language)
+    obs, _ = env.reset(seed=int(rng.integers(2**31)))
+    for act in rng.integers(BOOK, size=int(rng.integers(env.max_turns))).tolist():
+        obs = env.step(act)[0]
+    act = int(rng.integers(len(env.phrases)))
+    return Line(*exchange(DEFAULT_TEMPLATE, describe_dialogue(obs, language), env.phrases[act]))

@@ -92,7 +92,7 @@ SOURCES: tuple[Source, ...] = (
     *_mazes("sb3_llm/MiniGridMaze-v0", 5, (2, 3, 4, 5)),
     *_rooms(6, goal=1, walls=1, lava=1, chain=1),
     *_rooms(16, keydoor=3, lockedroom=2, corridor=3, blocked=1, boxed=0.5),
-    *_rooms(22, fetch=5, goto=0.5, gotodone=7, open=1.5, opentwo=1.5, putnear=4, carryto=2.5),
+    *_rooms(24, fetch=4, goto=0.5, gotodone=5, open=1.5, opentwo=3, putnear=4.5, carryto=5),
     *_levels(3, "GoToRedBallGrey", "GoToRedBall", "GoToObj", "GoToObjS4", "GoToRedBlueBall", bot=0.5),
     *_levels(6, "GoToLocal", "GoToLocalS5N2", "GoToLocalS7N4", "GoToLocalS8N7", bot=0.5),
     *_levels(3, "GoToDoor", "GoToObjDoor", "ActionObjDoor", bot=0.5),
@@ -103,5 +103,6 @@ SOURCES: tuple[Source, ...] = (
     *_levels(5, "GoTo", "Pickup", "Open", "GoToObjMazeS4", "GoToObjMazeS4R2", "FindObjS5", "UnblockPickup"),
 )
 
-#: Shares of the corpus beside the stories: how the worlds work, questions, and dialogue.
-SAYINGS = {"statements": 0.02, "questions": 0.02, "dialogue": 0.015}
+#: Shares of the corpus beside the stories: how the worlds work, questions, dialogue, and talks by
+#: random acts in sb3_llm/Dialogue-v0: its words, but not what to say.
+SAYINGS = {"statements": 0.02, "questions": 0.02, "dialogue": 0.015, "talks": 0.015}

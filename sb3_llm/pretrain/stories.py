@@ -17,9 +17,11 @@ from minigrid.minigrid_env import MiniGridEnv
 from sb3_llm.describe.actions import meanings
 from sb3_llm.describe.describer import SUMMARY, History, turns_told
 from sb3_llm.describe.maze import MazeDescriber
+from sb3_llm.describe.memory import Memory
 from sb3_llm.describe.minigrid import RoomDescriber
 from sb3_llm.describe.worded import CANONICAL, DRAWN, Worded
 from sb3_llm.envs.maze import MazeEnv
+from sb3_llm.pretrain.drills import PLAIN_SHARE, SAY_DONE, drills
 from sb3_llm.pretrain.experts import Expert, make_expert
 from sb3_llm.prompt import DEFAULT_TEMPLATE, SEPARATOR
 from sb3_llm.words.mission import parse
@@ -29,18 +31,33 @@ STORY_LIMIT = 120  # steps; longer stories are wandering
 STORY_SECONDS = 2.0  # of computing; an expert takes a tenth of that, or hangs
 PLAN_CUE, PLAN_SHARE = "{observation}\nPlan:", 0.04  # of a story's steps also say what they are for
 QUESTION_SHARE = 0.03  # of them are also asked about
-SUMMARY_SHARE, SHORT_HISTORIES = 0.85, (0, 1, 4)  # the other stories tell so many last actions
+SUMMARY_SHARE, SHORT_HISTORIES = 0.9, (0, 1, 4)  # the other stories tell so many last actions
 #: Shares of the stories by language and wording.
 TELLINGS = {("en", CANONICAL): 0.6, ("en", DRAWN): 0.2, ("zh", CANONICAL): 0.1, ("zh", DRAWN): 0.1}
-PLAIN_SHARE = 0.5  # of the stories whose mission is to say done are told without these words
-SAY_DONE = " and say done"
+DRILL_SHARE = 0.4  # of them are decided again for other missions
 
 
-class Line(NamedTuple):
-    """A line of the corpus: what stands there, and what comes next. The loss is mostly on what comes next."""
+class Exchange(NamedTuple):
+    """What stands there, and what comes next. The loss is mostly on what comes next."""
 
     prompt: str
     completion: str
+
+
+class Line(NamedTuple):
+    """A line of the corpus: an exchange, and others that go on from it."""
+
+    prompt: str
+    completion: str
+    more: tuple[Exchange, ...] = ()
+
+    def exchanges(self) -> tuple[Exchange, ...]:
+        """:return: all of them, in order."""
+        return Exchange(self.prompt, self.completion), *self.more
+
+    def text(self) -> str:
+        """:return: the whole line."""
+        return "".join(map("".join, self.exchanges()))
 
 
 @dataclass(frozen=True)
@@ -113,24 +130,36 @@ class Story:
             if best not in self.describer.keys:  # the bot says "done" where nothing is left to do
                 break
             lines += self._say(best, purpose)
-            taken = self._detour() if self.rng.random() < detour else best
-            if self._step(taken):
-                break
+            taken, before = self._detour() if self.rng.random() < detour else best, self.obs
+            if self._step(taken) or (taken == best and _same(before, self.obs)):
+                break  # at the end, or where the expert gets nowhere: it would say the same for ever
         return lines
 
     def _say(self, best: str, purpose: str) -> list[Line]:
         words = self.describer.words
         text = self.describer.tell(self.obs, tuple(self.turns))
-        lines = [line(DEFAULT_TEMPLATE, text, words.phrase(best))]
+        lines = [Line(*exchange(DEFAULT_TEMPLATE, text, words.phrase(best)), self._drills())]
         chance = self.rng.random()
         if chance < PLAN_SHARE and purpose and parse(purpose) is not None:
-            lines.append(line(PLAN_CUE, text, words.mission(purpose)))
+            lines.append(Line(*exchange(PLAN_CUE, text, words.mission(purpose))))
         elif chance > 1 - QUESTION_SHARE and isinstance(self.describer, RoomDescriber):
             question, answer = view_question(
                 self.rng, words, self.obs["mission"], *self.describer.facts(self.obs, tuple(self.turns))
             )
             lines.append(Line(f"{text}\n{question}", f"{SEPARATOR}{answer}\n"))
         return lines
+
+    def _drills(self) -> tuple[Exchange, ...]:
+        """What would be done for other missions: they follow the text and the first decision."""
+        memory = getattr(self.describer, "memory", None)
+        if not isinstance(memory, Memory) or self.rng.random() > DRILL_SHARE:
+            return ()
+        words, keys = self.describer.words, self.describer.keys
+        return tuple(
+            exchange(DEFAULT_TEMPLATE, words.goal(mission), words.phrase(key))
+            for mission, key in drills(self.rng, memory)
+            if key in keys
+        )
 
     def _step(self, key: str) -> bool:
         action = self.describer.actions[key]
@@ -148,9 +177,16 @@ class Story:
         return moves[int(self.rng.integers(len(moves)))]
 
 
-def line(template: str, text: str, words: str) -> Line:
+def _same(before: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
+    """Whether a step in a MiniGrid world has changed nothing that is seen."""
+    if "image" not in now:
+        return False
+    return before["direction"] == now["direction"] and np.array_equal(before["image"], now["image"])
+
+
+def exchange(template: str, text: str, words: str) -> Exchange:
     """:return: the prompt that a template makes of a text, and the words that complete it, to the end of the line."""
-    return Line(template.replace("{observation}", text), f"{SEPARATOR}{words}\n")
+    return Exchange(template.replace("{observation}", text), f"{SEPARATOR}{words}\n")
 
 
 def describer_for(env: gym.Env[Any, Any], telling: Telling) -> Worded:

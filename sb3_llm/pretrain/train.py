@@ -97,7 +97,7 @@ def pretrain(
     check_config(config, manifest["lines"])
     claim(folder, {"config": asdict(config), "sha256": manifest["sha256"]})
     every = max(1, manifest["lines"] // TOKENIZER_LINES)
-    texts = (prompt + completion for prompt, completion in islice(read_lines(corpus), 0, None, every))
+    texts = (line.text() for line in islice(read_lines(corpus), 0, None, every))
     tokenizer = train_tokenizer(texts, config.vocab_size, config.context)
     examples = encoded(corpus, tokenizer, folder, manifest["sha256"])
     order = np.random.default_rng(config.seed).permutation(len(examples))

@@ -8,7 +8,6 @@ _PLEASE = replace(
     PLAIN,
     room=(
         ("facing", "carrying"),
-        ("goal",),
         ("seen",),
         ("free",),
         ("untried",),
@@ -17,8 +16,9 @@ _PLEASE = replace(
         ("turns",),
         ("deeds",),
         ("visits",),
+        ("goal",),
     ),
-    maze=(("at",), ("goal",), ("passages",), ("turns",), ("visits",), ("untried",)),
+    maze=(("at",), ("passages",), ("turns",), ("visits",), ("untried",), ("goal",)),
     goal="Please {}",
     facing="you are looking {}",
     carrying="holding {a}",
@@ -42,7 +42,6 @@ _PLEASE = replace(
 _ORDER = replace(
     PLAIN,
     room=(
-        ("goal",),
         ("seen",),
         ("facing",),
         ("carrying",),
@@ -53,8 +52,9 @@ _ORDER = replace(
         ("before",),
         ("turns",),
         ("visits",),
+        ("goal",),
     ),
-    maze=(("goal",), ("passages",), ("at",), ("visits",), ("turns",), ("untried",)),
+    maze=(("passages",), ("at",), ("visits",), ("turns",), ("untried",), ("goal",)),
     goal="What to do: {}",
     facing="Compass {}",
     carrying="Hands: {thing}",

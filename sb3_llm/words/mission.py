@@ -5,6 +5,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple, TypeAlias
 
+from sb3_llm.words.facts import Thing
+
+CARRIED = ("key", "ball", "box")  # what "an object" can be
+
 
 class Desc(NamedTuple):
     """Which thing is meant; None leaves it open."""
@@ -12,6 +16,11 @@ class Desc(NamedTuple):
     kind: str | None = None  # MiniGrid's own name; None: any object
     color: str | None = None
     location: str | None = None  # "front", "behind", "left" or "right" of where the agent starts
+
+    def fits(self, thing: Thing) -> bool:
+        """:return: whether a thing may be meant; where it lay at the start is not looked at."""
+        fits = thing.kind == self.kind if self.kind else thing.kind in CARRIED
+        return fits and self.color in (None, thing.color)
 
 
 # The nodes are no named tuples: those with the same content would be equal, such as picking up and opening a thing.
@@ -122,6 +131,22 @@ def parse(mission: str) -> Mission | None:
     if mission in _FIXED:
         return _FIXED[mission]
     return _parse_doors(mission) or _parse_sequence(mission)
+
+
+def tasks_of(mission: Mission | None) -> list[Mission]:
+    """:return: the single tasks of a mission, in order."""
+    if mission is None:
+        return []
+    if isinstance(mission, Then | Both):
+        return [*tasks_of(mission.first), *tasks_of(mission.second)]
+    return [mission]
+
+
+def things_of(task: Mission) -> list[Desc]:
+    """:return: the things that a single task names."""
+    if isinstance(task, PutNext):
+        return [task.first, task.second]
+    return [task.desc] if isinstance(task, GoTo | PickUp | Open) else []
 
 
 def _parse_doors(mission: str) -> Mission | None:

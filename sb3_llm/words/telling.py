@@ -59,6 +59,10 @@ class Teller:
         }
         return self._join(template.maze, sections)
 
+    def goal(self, mission: str) -> str:
+        """:return: the sentence that tells a room's mission, which is in the speaker's words already."""
+        return self.template.sentence(self.template.goal.format(mission))
+
     def named(self, thing: Thing) -> str:
         """:return: a thing's words, with an article if the template has them."""
         words = self.speaker.thing(thing)

@@ -8,7 +8,12 @@ Sentences = tuple[tuple[str, ...], ...]  # the sections that each sentence tells
 
 @dataclass(frozen=True)
 class Template:
-    """Patterns with ``{}`` or named gaps. Every section tells all it is given, so that no template loses a fact."""
+    """
+    Patterns with ``{}`` or named gaps. Every section tells all it is given, so that no template loses a fact.
+
+    The goal stands last: a causal model has then read all there is when it reads what to do with it, and learns to look
+    up the thing that is named in a fraction of the steps.
+    """
 
     room: Sentences
     maze: Sentences

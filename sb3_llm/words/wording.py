@@ -114,6 +114,13 @@ class Wording:
         """
         return self._teller.room(self.mission(mission), view, past)
 
+    def goal(self, mission: str) -> str:
+        """
+        :param mission: the environment's own
+        :return: the sentence of a room's text that tells it
+        """
+        return self._teller.goal(self.mission(mission))
+
     def maze(self, view: MazeView, past: MazePast | None) -> str:
         """
         :param view: what is seen
