@@ -21,7 +21,7 @@ from sb3_llm.pretrain.publish import publish
 from sb3_llm.pretrain.settings import PretrainConfig, check_config, check_device, claim, config_for
 from sb3_llm.pretrain.train import pretrain
 
-LINES, PROCESSES = 240_000, 2
+LINES, PROCESSES = 200_000, 2
 EPISODES = 100
 EXPERTS = ("planner", "bot", "keyboard")
 

@@ -12,7 +12,7 @@ from minigrid.minigrid_env import MiniGridEnv
 
 from sb3_llm.candidates import Candidates
 from sb3_llm.describe.actions import KEYS, meanings
-from sb3_llm.describe.describer import Describer, History
+from sb3_llm.describe.describer import SUMMARY, Describer, History
 from sb3_llm.describe.dialogue import describe_dialogue
 from sb3_llm.describe.maze import MazeDescriber, describe_maze, describe_maze_map
 from sb3_llm.describe.minigrid import RoomDescriber, describe_minigrid
@@ -35,8 +35,13 @@ class Family:
     describe: Describe | None = None  # without a memory; None: numbers are told as numbers
     worded: MakeWorded | None = None  # with a memory and words that vary
     actions: Mapping[str, int] | None = None  # what is offered, by its key; None: all the environment has
-    turns: int = 0  # how many last actions are told by default; one is enough not to turn back and forth for ever
+    turns: int = 0  # how many last actions are told where nothing has a memory; one is enough not to pace for ever
     sparse: bool = False  # a positive reward at the end means success
+
+    @property
+    def history(self) -> History:
+        """:return: what the text tells of the past by default."""
+        return self.turns if self.worded is None else SUMMARY
 
     def named(self, phrases: Phrases | None, action_space: spaces.Space) -> Phrases | None:
         """
@@ -111,7 +116,7 @@ def told_as(
             "history": _turns(family, describe) if history is None else history,
             "candidates": candidates,
         }
-    history = family.turns if history is None else history
+    history = family.history if history is None else history
     if phrases is not None and wording != CANONICAL:
         raise SetupError(f"phrases={phrases!r} with wording={wording!r}", "one of them", "leave one out")
     describer = _with_words(family, env, phrases, history, language, wording)

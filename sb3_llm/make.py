@@ -44,9 +44,9 @@ def make_env(
     :param phrases: other words for the actions that are offered by default, in their order, or for all that the
         environment has; or a mapping from phrases to the environment's actions, which offers those alone. By default
         those that suit the environment, in MiniGrid without actions that do nothing (``envs/README.md`` lists them)
-    :param history: what the text tells of the past: the last k actions, by default one in MiniGrid, BabyAI and mazes
-        and none elsewhere; or there "summary" of all the agent saw and did: how often it was here, ways to what it
-        knows, openings not yet tried
+    :param history: what the text tells of the past: the last k actions, or "summary" of all the agent saw and did: how
+        often it was here, ways to what it knows, openings not yet tried. By default the summary in MiniGrid, BabyAI and
+        mazes, the last action there with a callable of your own as describe, and nothing elsewhere
     :param language: "en" or "zh", for MiniGrid, BabyAI, mazes and the dialogue
     :param wording: how things are said in MiniGrid, BabyAI and mazes: "canonical"; "drawn", anew for every episode, so
         that a policy does not overfit one way to say it; or one that the embedded model never read, such as

@@ -116,7 +116,7 @@ def make_numeric_env(
     """
     env = gym_make(env_id, render_mode=render_mode, **env_kwargs)
     family = family_of(env)
-    history = family.turns if history is None else history
+    history = family.history if history is None else history
     return NumericObservation(env, history, reward, family.sparse, family.actions)
 
 

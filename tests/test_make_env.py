@@ -16,8 +16,12 @@ from stable_baselines3.common.env_checker import check_env as sb3_check_env
 from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecEnv
 
 import sb3_llm.envs  # noqa: F401  # registers the mazes
+from sb3_llm.describe.describer import SUMMARY, History
+from sb3_llm.describe.maze import describe_maze
+from sb3_llm.describe.minigrid import RoomDescriber, describe_minigrid
 from sb3_llm.errors import SetupError
 from sb3_llm.make import make_env, make_vec_env
+from sb3_llm.numeric import make_numeric_env
 from sb3_llm.prompt import DEFAULT_TEMPLATE, Template
 from sb3_llm.spaces import DEFAULT_MAX_BYTES, PhraseSpace, TextSpace
 from sb3_llm.wrappers import TextObservation
@@ -74,27 +78,88 @@ def test_every_render_mode_passes_gymnasiums_checker(monkeypatch: pytest.MonkeyP
 
 
 @pytest.mark.parametrize(
-    ("env_id", "phrases", "start"),
+    ("env_id", "phrases", "start", "end"),
     [
         (
             "MiniGrid-Empty-5x5-v0",
             ("turn left", "turn right", "go forward", "pick up", "drop", "open"),
-            "Goal: get to the green goal square. Facing east, carrying nothing. Ahead 2 free then wall",
+            "Facing east, carrying nothing. Ahead 2 free then wall",
+            "Goal: get to the green goal square.",
         ),
-        ("MiniGrid-Dynamic-Obstacles-6x6-v0", ("turn left", "turn right", "go forward"), "Goal: get to the green"),
-        ("sb3_llm/MiniGridMaze-v0", None, "Goal: reach the goal. Facing "),
-        ("sb3_llm/Maze-v0", ("north", "south", "east", "west"), "Goal: reach the goal, 4 south 4 east. At row 1"),
-        ("FrozenLake-v1", ("left", "down", "right", "up"), "Observation: 0."),
-        ("CartPole-v1", ("action 0", "action 1"), "Observation: "),
+        (
+            "MiniGrid-Dynamic-Obstacles-6x6-v0",
+            ("turn left", "turn right", "go forward"),
+            "Facing east, carrying nothing. Ahead 1 free then blue ball",
+            "Goal: get to the green goal square.",
+        ),
+        ("sb3_llm/MiniGridMaze-v0", None, "Facing ", "Goal: reach the goal."),
+        (
+            "sb3_llm/Maze-v0",
+            ("north", "south", "east", "west"),
+            "At row 1 column 1. ",
+            "Goal: reach the goal, 4 south 4 east.",
+        ),
+        ("FrozenLake-v1", ("left", "down", "right", "up"), "Observation: 0.", ""),
+        ("CartPole-v1", ("action 0", "action 1"), "Observation: ", ""),
     ],
 )
-def test_describer_and_phrases_suit_the_environment(env_id: str, phrases: tuple[str, ...] | None, start: str) -> None:
+def test_describer_and_phrases_suit_the_environment(
+    env_id: str, phrases: tuple[str, ...] | None, start: str, end: str
+) -> None:
     env = make_env(env_id)
     env.reset(seed=0)
     assert env.text.startswith(start)
+    assert env.text.endswith(end)
     assert env.phrases == (phrases or make_env("MiniGrid-Empty-5x5-v0").phrases)
-    assert ("Last action: none." in env.text) is env_id.startswith(("MiniGrid", "sb3_llm"))
+    told = "Here 1 time. Last actions: none. Goal: "
+    assert (told in env.text) is ("Last action" in env.text) is env_id.startswith(("MiniGrid", "sb3_llm"))
     assert env.observation_space == TextSpace(DEFAULT_MAX_BYTES)
+
+
+HISTORIES: list[tuple[str, dict[str, Any], History]] = [
+    ("MiniGrid-Empty-5x5-v0", {}, SUMMARY),
+    ("BabyAI-GoToLocal-v0", {}, SUMMARY),
+    ("sb3_llm/MiniGridMaze-v0", {}, SUMMARY),
+    ("sb3_llm/Rooms-v0", {"kind": "goal"}, SUMMARY),
+    ("sb3_llm/Maze-v0", {}, SUMMARY),
+    ("sb3_llm/Maze-v0", {"language": "zh"}, SUMMARY),
+    ("MiniGrid-Empty-5x5-v0", {"phrases": list("abcdef")}, SUMMARY),
+    ("MiniGrid-Empty-5x5-v0", {"wording": "drawn"}, SUMMARY),
+    ("sb3_llm/Maze-v0", {"view": "full"}, 1),  # its describer has no memory
+    ("MiniGrid-Empty-5x5-v0", {"describe": describe_minigrid}, 1),
+    ("BabyAI-GoToLocal-v0", {"describe": lambda obs: obs["mission"]}, 1),
+    ("sb3_llm/Maze-v0", {"describe": describe_maze}, 1),
+    ("MiniGrid-Empty-5x5-v0", {"describe": RoomDescriber({"go": 2}, history=3)}, 3),
+    ("sb3_llm/Dialogue-v0", {}, 0),
+    ("CartPole-v1", {}, 0),
+    ("FrozenLake-v1", {}, 0),
+    ("FrozenLake-v1", {"describe": str}, 0),
+]
+
+
+@pytest.mark.parametrize(("env_id", "options", "history"), HISTORIES)
+def test_what_is_told_of_the_past_by_default(env_id: str, options: dict[str, Any], history: History) -> None:
+    assert make_env(env_id, **options).history == history
+    if "describe" not in options:  # else the user may choose another for the text
+        kwargs = {name: value for name, value in options.items() if name in ("view", "kind")}
+        assert make_numeric_env(env_id, **kwargs).history == history
+
+
+@pytest.mark.parametrize("env_id", ["MiniGrid-Empty-5x5-v0", "BabyAI-GoToLocal-v0", "sb3_llm/MiniGridMaze-v0"])
+def test_the_floor_is_told_by_default_where_no_summary_tells_the_ways_over_it(env_id: str) -> None:
+    def told(**options: Any) -> bool:
+        env = make_env(env_id, **options)
+        env.reset(seed=0)
+        return bool(re.search(r" Floor: \d", env.text)) or "地面：" in env.text  # noqa: RUF001
+
+    assert [told(), told(history="summary"), told(language="zh")] == [False] * 3
+    assert [told(history=turns) for turns in (0, 1, 4)] == [True] * 3
+    assert told(history=1, language="zh")
+    assert told(describe=describe_minigrid)
+    actions = {"turn left": 0, "turn right": 1, "go forward": 2}
+    for floor in (True, False):
+        for history in (SUMMARY, 1):
+            assert told(describe=RoomDescriber(actions, history, floor=floor), phrases=actions) is floor
 
 
 def test_maze_view_and_sizes_are_passed_on() -> None:
@@ -114,7 +179,11 @@ def test_phrases_do_what_they_say() -> None:
         texts.append(re.search(r"Facing (\w+)", env.text)[1])
     compass = ["east", "south", "west", "north"]
     assert [(compass.index(b) - compass.index(a)) % 4 for a, b in pairwise(texts)] == [1, 1]
-    assert env.text.endswith("Last action: turn right.")
+    assert "Last actions: turn right, turn right. Goal: " in env.text
+    brief = make_env("MiniGrid-DoorKey-5x5-v0", history=1)
+    brief.reset(seed=0)
+    brief.step(1)
+    assert "Last action: turn right. Goal: " in brief.text
 
 
 def test_options_of_the_user_win() -> None:
@@ -164,8 +233,10 @@ def test_time_limits_reach_sb3_with_the_history_in_the_last_text() -> None:
     env.step([0])
     observations, _, _, infos = env.step([1])
     assert infos[0]["TimeLimit.truncated"] is True
-    assert env.observation_space.decode(infos[0]["terminal_observation"]).endswith("Last action: turn right.")
-    assert env.observation_space.decode(observations[0]).endswith("Last action: none.")
+    goal = "Goal: get to the green goal square."
+    last = env.observation_space.decode(infos[0]["terminal_observation"])
+    assert last.endswith(f"Here 2 times. Last actions: turn left, turn right. {goal}")
+    assert env.observation_space.decode(observations[0]).endswith(f"Here 1 time. Last actions: none. {goal}")
 
 
 def test_subprocess_vec_env_says_the_same() -> None:

@@ -8,9 +8,10 @@ import pytest
 
 from sb3_llm.describe.actions import KEYS
 from sb3_llm.describe.memory import Memory
+from sb3_llm.describe.view import thing_of
 from sb3_llm.pretrain.experts import PlanningExpert
-from sb3_llm.pretrain.planner import WAIT, Planner, flatten, matches, say
-from sb3_llm.words.mission import Both, Desc, GoTo, Open, PickUp, PutNext, Reach, Then, parse
+from sb3_llm.pretrain.planner import WAIT, Planner, matches, say
+from sb3_llm.words.mission import Both, Desc, GoTo, Open, PickUp, PutNext, Reach, Then, parse, tasks_of, things_of
 from tests.drawn import DrawnWorld, act, thing
 from tests.test_memory import lives, state_of
 
@@ -184,10 +185,18 @@ def test_looking_for_a_place_to_drop_leaves_the_memory_as_it_was(hands: str) -> 
 # --- missions and descriptions
 
 
-def test_flatten_keeps_the_order() -> None:
+def test_tasks_of_a_mission_keep_their_order() -> None:
     one, two, three = GoTo(Desc("ball")), Open(Desc("door")), PutNext(Desc("key"), Desc("box"))
-    assert flatten(Then(Both(one, two), three)) == [one, two, three]
-    assert flatten(Reach()) == [Reach()]
+    assert tasks_of(Then(Both(one, two), three)) == [one, two, three]
+    assert tasks_of(Reach()) == [Reach()]
+    assert tasks_of(None) == []
+
+
+def test_things_that_a_task_names() -> None:
+    key, box = Desc("key", "red"), Desc("box")
+    assert [things_of(task) for task in (GoTo(key), PickUp(key), Open(key))] == [[key]] * 3
+    assert things_of(PutNext(key, box)) == [key, box]
+    assert things_of(Reach()) == []
 
 
 @pytest.mark.parametrize(
@@ -208,6 +217,7 @@ def test_flatten_keeps_the_order() -> None:
 )
 def test_matches(desc: Desc, code: Any, expected: bool) -> None:
     assert matches(desc, code) is expected
+    assert desc.fits(thing_of(code)) is expected
 
 
 def test_say() -> None:

@@ -41,33 +41,35 @@ axes = pytest.mark.parametrize("axis", AXES)
 
 def test_a_room_in_canonical_english() -> None:
     assert default_wording().room("pick up the blue ball", VIEW, PAST) == (
-        "Goal: pick up the blue ball. Facing east, carrying a red key. "
+        "Facing east, carrying a red key. "
         "Ahead 3 free then wall, left 0 free then locked red door, right 2 free. "
         "Seen: blue ball 3 ahead 1 left way left 6, locked red door 1 left in reach, lava 2 ahead 4 right. "
         "Floor: 0 ahead middle; 1 to 5 ahead 2 left to 1 right. Before: grey box 3 behind way right 9. "
         "Untried: opening 3 ahead way ahead 4, closed red door 2 behind 4 right way open 3. "
-        "Done so far: reached blue ball, picked up red key. Here 2 times. Last actions: turn left, go forward."
+        "Done so far: reached blue ball, picked up red key. Here 2 times. Last actions: turn left, go forward. "
+        "Goal: pick up the blue ball."
     )
 
 
 def test_a_room_in_canonical_chinese() -> None:
     assert default_wording("zh").room("pick up the blue ball", VIEW, PAST) == (
-        "目标：捡起蓝色的球。面朝东，拿着红色的钥匙。前3空到墙，左0空到红色的锁着的门，右2空。"
+        "面朝东，拿着红色的钥匙。前3空到墙，左0空到红色的锁着的门，右2空。"
         "看见：蓝色的球前3左1走左6，红色的锁着的门左1够得着，岩浆前2右4。地面：前0中；前1到5左2到右1。"
         "之前：灰色的盒子后3走右9。未试：缺口前3走前4，红色的关着的门后2右4走门3。"
         "已做：到过蓝色的球，捡起红色的钥匙。来过2次。最近动作：向左转，向前走。"
+        "目标：捡起蓝色的球。"
     )
 
 
 def test_a_maze_in_canonical_english_and_chinese() -> None:
     assert default_wording().maze(MAZE, MAZE_PAST) == (
-        "Goal: reach the goal, 3 south 2 east. At row 1 column 2. North wall. South open to east south. "
+        "At row 1 column 2. North wall. South open to east south. "
         "East walked, open to a dead end. West open to the goal. Untried: south 1 step, east 4 steps. "
-        "Here 2 times. Last actions: north."
+        "Here 2 times. Last actions: north. Goal: reach the goal, 3 south 2 east."
     )
     assert default_wording("zh").maze(MAZE, MAZE_PAST) == (
-        "目标：到达终点，南3东2。在第1行第2列。北是墙。南通东南。东走过，通死路。西通终点。"
-        "未试：南1步，东4步。来过2次。最近动作：向北走。"
+        "在第1行第2列。北是墙。南通东南。东走过，通死路。西通终点。"
+        "未试：南1步，东4步。来过2次。最近动作：向北走。目标：到达终点，南3东2。"
     )
 
 
@@ -75,19 +77,22 @@ def test_a_maze_in_canonical_english_and_chinese() -> None:
     ("past", "told"),
     [
         (None, ""),
-        (Past(()), " Last action: none."),
-        (Past(("drop",)), " Last action: drop."),
-        (Past(("drop", "open")), " Last actions: drop, open."),
-        (Past((), visits=1), " Here 1 time. Last actions: none."),
-        (Past(("drop",), visits=3), " Here 3 times. Last actions: drop."),
-        (Past(("jump",)), " Last action: jump."),
+        (Past(()), "Last action: none. "),
+        (Past(("drop",)), "Last action: drop. "),
+        (Past(("drop", "open")), "Last actions: drop, open. "),
+        (Past((), visits=1), "Here 1 time. Last actions: none. "),
+        (Past(("drop",), visits=3), "Here 3 times. Last actions: drop. "),
+        (Past(("jump",)), "Last action: jump. "),
     ],
 )
 def test_what_is_not_known_is_not_told(past: Past | None, told: str) -> None:
     text = default_wording().room("sing", BARE, past)
-    assert text == f"Goal: sing. Carrying nothing. Ahead 0 free then wall. Seen: nothing.{told}"
+    assert text == f"Carrying nothing. Ahead 0 free then wall. Seen: nothing. {told}Goal: sing."
     maze_past = None if past is None else MazePast(past.turns, past.visits)
-    assert default_wording().maze(MAZE, maze_past).removeprefix(default_wording().maze(MAZE, None)) == told
+    goal = "Goal: reach the goal, 3 south 2 east."
+    assert (
+        default_wording().maze(MAZE, maze_past) == default_wording().maze(MAZE, None).removesuffix(goal) + told + goal
+    )
 
 
 @pytest.mark.parametrize(

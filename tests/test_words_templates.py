@@ -153,6 +153,30 @@ def _one_change(rng: np.random.Generator, facts: Any, others: Any) -> Any:
 
 
 @languages
+def test_the_goal_stands_last_in_every_template(language: str) -> None:
+    rng = np.random.default_rng(2)
+    for name, wording in _wordings(language):
+        for _ in range(25):
+            room, maze = ({part: draw(rng) for part, draw in parts.items()} for parts in (_ROOM_PARTS, _MAZE_PARTS))
+            assert _tell_room(wording, room).endswith(wording.goal(room["mission"])), name
+            before, start, goal = _tell_maze(wording, maze).rpartition(wording.goal("reach the goal")[:-1])
+            assert (bool(before), bool(start)) == (True, True), name
+            assert [goal.count(stop) for stop in ".。"] == [goal.endswith("."), goal.endswith("。")], name
+            changed = _tell_maze(wording, maze | {"south": maze["south"] + 1})
+            assert changed.startswith(before + start), name
+
+
+@languages
+def test_the_goal_alone_is_the_sentence_of_the_text(language: str) -> None:
+    said = {"en": "Goal: open the red door.", "zh": "目标：打开红色的门。"}[language]  # noqa: RUF001
+    assert default_wording(language).goal("open the red door") == said
+    for _, wording in _wordings(language):
+        text = wording.room("open the red door", VIEW, PAST)
+        assert text.count(wording.goal("open the red door")) == 1
+        assert wording.goal("open the red door") != wording.goal("open the blue door")
+
+
+@languages
 def test_texts_are_short_and_templates_enough(language: str) -> None:
     known = LANGUAGES[language]
     assert len(known.templates) >= (6 if language == "en" else 4)

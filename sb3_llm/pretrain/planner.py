@@ -24,12 +24,13 @@ class Planner:
         self.tasks = tasks_of(mission)
         self.says_done = says_done
 
-    def action(self, memory: Memory) -> tuple[str, str]:
+    def action(self, memory: Memory, ways: Ways | None = None) -> tuple[str, str]:
         """
         :param memory: what the agent knows now
+        :param ways: the memory's, if they were found already
         :return: the key of the action to take, and what it is for, in words
         """
-        self.memory, self.ways = memory, Ways(memory)
+        self.memory, self.ways = memory, ways or Ways(memory)
         while len(self.tasks) > 1 and self._is_done(self.tasks[0]):
             self.tasks.pop(0)
         task = self.tasks[0]

@@ -38,7 +38,7 @@ class Template:
     none: str  # in the place of last actions
     listing: str
     # places
-    spot: str  # {thing}, {place}, {way}
+    spot: str  # {thing}, {place}, {way}: right after the thing, where a small model finds it soonest
     places: Mapping[str, str]  # "ahead", "behind", "left", "right" with {}; "here"
     place_glue: str
     way: str  # {way}, {moves}
