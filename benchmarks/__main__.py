@@ -9,6 +9,7 @@ from benchmarks.misleading import misleading
 from benchmarks.profile import profile
 from benchmarks.scoring import scoring
 from benchmarks.sweep import sweep
+from benchmarks.texts import texts
 from benchmarks.textworld_coin import textworld_coin
 from benchmarks.update import update
 from benchmarks.watching import watching
@@ -24,6 +25,7 @@ app.command("update", epilog="Example: python -m benchmarks update --repeats 5")
 app.command("sweep", epilog="Example: python -m benchmarks sweep --algorithm ppo")(sweep)
 app.command("misleading", epilog="Example: python -m benchmarks misleading --seeds 5")(misleading)
 app.command("watching", epilog="Example: python -m benchmarks watching --repeats 3")(watching)
+app.command("texts", epilog="Example: python -m benchmarks texts --steps 800")(texts)
 app.command("dialogue", epilog="Example: python -m benchmarks dialogue --steps 20000")(dialogue)
 app.command("textworld-coin", epilog="Example: python -m benchmarks textworld-coin --steps 4096")(textworld_coin)
 app.command("worlds", epilog="Example: python -m benchmarks worlds")(worlds)

@@ -15,23 +15,26 @@ from sb3_llm.language_model import context_length
 #: form of its corpus, told by ``sb3_llm.pretrain.stories`` from levels and test mazes that the corpus leaves out. An
 #: agent trained on these very tasks meets such prompts, and gets better at the phrases in them.
 STORIES = (
-    "Goal: pick up the ball. Facing west, carrying nothing. Ahead 0 free then wall, left 0 free then wall, right 2 "
-    "free then wall. Seen: closed red door 1 ahead 2 right. Floor: 0 ahead middle to 2 right; 1 ahead 2 right. "
-    "Last action: none.\nAction: turn right\n",
-    "Goal: pick up the red box. Facing north, carrying nothing. Ahead 2 free then wall, left 0 free then yellow key, "
-    "right 1 free then locked yellow door. Seen: yellow key 1 left, locked yellow door 2 right. Floor: 0 ahead 2 left "
-    "to 2 right; 1 to 2 ahead 2 left to 1 right. Last action: go forward.\nAction: turn left\n",
-    "Goal: pick up the ball. Facing south, carrying nothing. Ahead 2 free then wall, left 2 free then wall, right 1 "
-    "free then blue key. Seen: open purple door 1 left, open red door 1 right, blue key 2 right, closed grey door 1 "
-    "ahead 2 right, locked blue door 2 ahead 1 left. Floor: 0 ahead 2 left to 2 right; 1 ahead middle; 1 ahead 2 "
-    "right; 2 ahead 1 left to middle. Last action: turn right.\nAction: turn right\n",
-    "Goal: reach the goal. Facing east, carrying nothing. Ahead 4 free then wall, left 0 free then wall, right 0 free "
-    "then wall. Seen: nothing. Floor: 0 to 3 ahead middle; 4 ahead middle to 3 right. Last action: turn left.\n"
-    "Action: go forward\n",
-    "Goal: reach the goal, 4 south 4 east. At row 1 column 1. North wall. South open to south. East open to a dead "
-    "end. West wall. Last action: none.\nAction: south\n",
-    "Goal: reach the goal, 3 south 2 east. At row 2 column 3. North open to a dead end. South walked, open to east "
-    "west. East open to north east. West wall. Last action: north.\nAction: east\n",
+    "Facing south, carrying a blue key. Ahead 0 free then wall, left 2 free then locked blue door, right 1 free then "
+    "wall. Seen: locked blue door way left 3 at 3 left. Untried: locked blue door way left 4 at 3 left, opening way "
+    "left 7 at 3 behind 2 right. Here 1 time. Last actions: pick up, go forward. Goal: pick up the purple box.\n"
+    "Action: turn left\n",
+    "Facing north, carrying nothing. Ahead 0 free then wall, left 0 free then closed red door, right 0 free then "
+    "closed purple door. Seen: closed red door way left 1 at 1 left, closed purple door way right 1 at 1 right. "
+    "Before: locked blue door way left 5 at 2 behind 1 right. Untried: closed red door way left 2 at 1 left, closed "
+    "purple door way right 2 at 1 right. Here 1 time. Last actions: go forward, go forward. Goal: pick up the ball.\n"
+    "Action: turn left\n",
+    "Facing south, carrying nothing. Ahead 1 free then wall, left 2 free then locked purple door, right 1 free then "
+    "wall. Seen: locked purple door way left 3 at 3 left. Untried: opening way left 2 at 1 behind. Here 1 time. Last "
+    "actions: none. Goal: pick up the green box.\nAction: turn left\n",
+    "Facing east, carrying nothing. Ahead 2 free then wall, left 0 free then wall, right 3 free. Seen: nothing. "
+    "Untried: opening way right 4 at 1 behind 2 right. Here 1 time. Last actions: go forward, go forward. Goal: reach "
+    "the goal.\nAction: turn right\n",
+    "At row 1 column 1. North wall. South wall. East open to south east. West wall. Untried: east 1 step, east 2 "
+    "steps. Here 1 time. Last actions: none. Goal: reach the goal, 4 south 4 east.\nAction: east\n",
+    "At row 2 column 4. North walked, open to west. South open to south. East open to north south. West open to south. "
+    "Untried: south 1 step, east 1 step. Here 1 time. Last actions: east, south. Goal: reach the goal, 3 south 1 "
+    "east.\nAction: south\n",
 )
 
 #: For every other model: plain sentences, written for this package. A hundred words tell that a model has forgotten how

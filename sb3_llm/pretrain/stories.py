@@ -104,16 +104,31 @@ def tell_story(
 
 
 class Story:
-    """One episode while it is told."""
+    """
+    One episode while it is told.
+
+    :param env: the world
+    :param seed: of the episode
+    :param telling: how it is told
+    :param rng: draws all else
+    :param use_bot: the BabyAI bot tells it
+    :param describer: instead of the one that suits the world
+    """
 
     def __init__(
-        self, env: gym.Env[Any, Any], seed: int, telling: Telling, rng: np.random.Generator, use_bot: bool
+        self,
+        env: gym.Env[Any, Any],
+        seed: int,
+        telling: Telling,
+        rng: np.random.Generator,
+        use_bot: bool = False,
+        describer: Worded | None = None,
     ) -> None:
         self.env, self.rng = env, rng
         obs, _ = env.reset(seed=seed)
         # Arriving is not enough where the mission says so, and neither where it doesn't, as in MiniGrid's GoToObject.
         self.plain = bool(rng.random() < PLAIN_SHARE)
-        self.describer = describer_for(env, telling)
+        self.describer = describer or describer_for(env, telling)
         self.obs = self._heard(obs)
         self.describer.begin(self.obs, rng)
         self.expert: Expert = make_expert(env, obs, use_bot)
