@@ -43,9 +43,9 @@ def test_a_room_in_canonical_english() -> None:
     assert default_wording().room("pick up the blue ball", VIEW, PAST) == (
         "Facing east, carrying a red key. "
         "Ahead 3 free then wall, left 0 free then locked red door, right 2 free. "
-        "Seen: blue ball 3 ahead 1 left way left 6, locked red door 1 left in reach, lava 2 ahead 4 right. "
-        "Floor: 0 ahead middle; 1 to 5 ahead 2 left to 1 right. Before: grey box 3 behind way right 9. "
-        "Untried: opening 3 ahead way ahead 4, closed red door 2 behind 4 right way open 3. "
+        "Seen: blue ball way left 6 at 3 ahead 1 left, locked red door in reach at 1 left, lava 2 ahead 4 right. "
+        "Floor: 0 ahead middle; 1 to 5 ahead 2 left to 1 right. Before: grey box way right 9 at 3 behind. "
+        "Untried: opening way ahead 4 at 3 ahead, closed red door way open 3 at 2 behind 4 right. "
         "Done so far: reached blue ball, picked up red key. Here 2 times. Last actions: turn left, go forward. "
         "Goal: pick up the blue ball."
     )
@@ -54,8 +54,8 @@ def test_a_room_in_canonical_english() -> None:
 def test_a_room_in_canonical_chinese() -> None:
     assert default_wording("zh").room("pick up the blue ball", VIEW, PAST) == (
         "面朝东，拿着红色的钥匙。前3空到墙，左0空到红色的锁着的门，右2空。"
-        "看见：蓝色的球前3左1走左6，红色的锁着的门左1够得着，岩浆前2右4。地面：前0中；前1到5左2到右1。"
-        "之前：灰色的盒子后3走右9。未试：缺口前3走前4，红色的关着的门后2右4走门3。"
+        "看见：蓝色的球走左6在前3左1，红色的锁着的门够得着在左1，岩浆前2右4。地面：前0中；前1到5左2到右1。"
+        "之前：灰色的盒子走右9在后3。未试：缺口走前4在前3，红色的关着的门走门3在后2右4。"
         "已做：到过蓝色的球，捡起红色的钥匙。来过2次。最近动作：向左转，向前走。"
         "目标：捡起蓝色的球。"
     )

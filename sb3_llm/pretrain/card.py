@@ -4,11 +4,12 @@ from collections.abc import Iterable
 from dataclasses import asdict
 from typing import Any
 
+from sb3_llm.pretrain.drills import MAX_DRILLS
 from sb3_llm.pretrain.samples import WORLD
 from sb3_llm.pretrain.sayings import CHINESE_SHARE
 from sb3_llm.pretrain.settings import config_for
 from sb3_llm.pretrain.sources import HELD_OUT, MAX_MAZE
-from sb3_llm.pretrain.stories import PLAN_SHARE, QUESTION_SHARE, SUMMARY_SHARE, TELLINGS
+from sb3_llm.pretrain.stories import DRILL_SHARE, PLAN_SHARE, QUESTION_SHARE, SUMMARY_SHARE, TELLINGS
 from sb3_llm.words.languages import AXES
 
 CARD = """# The embedded model of sb3_llm
@@ -30,8 +31,10 @@ as well.
 
 How they are told. {tellings}, in shares of the stories. Drawn words are other names, phrases, sentences and invented
 words. {summary:.0%} of the stories tell a summary of what the agent saw and did before, the others only its last
-actions. {plans:.0%} of a story's steps also say what they are for, and {questions:.0%} also ask about the view. Of the
-sayings {chinese:.0%} are Chinese.
+actions. {plans:.0%} of a story's steps also say what they are for, and {questions:.0%} also ask about the view. In
+rooms, {drills:.0%} of the summaries are followed by drills: up to {max_drills} other missions, each with what the
+planner would do for it in the same moment. Of the sayings {chinese:.0%} are Chinese. The talks are moments of
+`sb3_llm/Dialogue-v0` after random acts, each with another random act: its words, and not what to say there.
 
 The text's summary holds the first move and the length of ways to what was seen, found by breadth-first search over
 what the agent itself saw. So part of the navigation is the describer's, and not the model's.
@@ -136,6 +139,8 @@ def _recipe() -> dict[str, Any]:
         "summary": SUMMARY_SHARE,
         "plans": PLAN_SHARE,
         "questions": QUESTION_SHARE,
+        "drills": DRILL_SHARE,
+        "max_drills": MAX_DRILLS,
         "chinese": CHINESE_SHARE,
         "held_out": ", ".join(f"`{name}`" for name in HELD_OUT),
         "max_maze": MAX_MAZE,

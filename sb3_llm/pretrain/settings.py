@@ -28,7 +28,7 @@ class PretrainConfig:
     heads: int = 5
     vocab_size: int = 2048  # at most; a small corpus has fewer words to merge
     context: int = 1024  # tokens
-    steps: int = 3000
+    steps: int = 2800
     batch_tokens: int = 6400  # padding included
     learning_rate: float = 3e-3  # peak; warmed up, then a cosine to a tenth
     warmup_steps: int = 100
