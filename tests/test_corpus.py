@@ -2,6 +2,7 @@
 
 import json
 from itertools import product
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,9 +16,19 @@ from sb3_llm.envs.layout import GENERATORS, draw_layout, layout_hash
 from sb3_llm.envs.rooms_layout import TAKEN_SIZES
 from sb3_llm.errors import SetupError
 from sb3_llm.pretrain import corpus
-from sb3_llm.pretrain.corpus import Part, digest, read_lines, read_manifest, share_out, tell_part, write_corpus
+from sb3_llm.pretrain.corpus import (
+    Part,
+    as_line,
+    as_text,
+    digest,
+    read_lines,
+    read_manifest,
+    share_out,
+    tell_part,
+    write_corpus,
+)
 from sb3_llm.pretrain.sources import HELD_OUT, MAX_MAZE, SAYINGS, SOURCES, Source, check_allowed
-from sb3_llm.pretrain.stories import TELLINGS, Line, Telling, tell_story
+from sb3_llm.pretrain.stories import TELLINGS, Exchange, Line, Telling, tell_story
 from sb3_llm.words.held_out import find_held_out, held_out_phrases, uses_held_out
 from sb3_llm.words.wording import Wording
 
@@ -64,8 +75,43 @@ def test_another_seed_tells_something_else_everywhere() -> None:
 
 def test_digest_sees_order_and_where_a_line_is_split() -> None:
     lines = [Line("a", "b"), Line("向", "c")]
-    assert len({digest(lines), digest(lines[::-1]), digest([Line("ab", ""), lines[1]]), digest(lines[:1])}) == 4
+    one = [Line("a", "b", (Exchange("向", "c"),))]
+    others = [lines[::-1], [Line("ab", ""), lines[1]], lines[:1], one, [Line("a", "b", (Exchange("向c", ""),))]]
+    assert len({digest(each) for each in (lines, *others)}) == 6
     assert digest(iter(lines)) == digest(lines)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        Line("", "A key.\n"),
+        Line("Goal: go.\nAction:", " turn left\n"),
+        Line("目标 🚪\n", " 向前走\n", (Exchange("a", "b"),)),
+        Line("a", "b", tuple(Exchange(f"[{number}]", '"\\\n\u2028') for number in range(4))),
+    ],
+)
+def test_a_line_is_read_as_it_was_written(line: Line) -> None:
+    text = as_text(line)
+    assert json.loads(text) == [part for exchange in line.exchanges() for part in exchange]
+    assert "\n" not in text
+    for written in (text, text.encode(), f"{text}\n".encode()):
+        found = as_line(written)
+        assert found == line
+        assert all(isinstance(exchange, Exchange) for exchange in found.more)
+    assert line.text() == "".join(json.loads(text))
+    assert line.exchanges() == (Exchange(line.prompt, line.completion), *line.more)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("{}", "[]", '["a"]', "[1, 2]", '["a", 2]', '["a", null]', '["a", "b", "c"]', '["a", "b", ["c", "d"]]'),
+        *('{"a": "b"}', '"ab"', "2", "null", "", '["a", "b"', '["a", "b"] ["c", "d"]', b'["\xff", "b"]'),
+    ],
+)
+def test_what_is_no_line_is_refused(text: str | bytes) -> None:
+    with pytest.raises(ValueError, match=r"prompts, each before its completion|Expecting|Extra data|can't decode"):
+        as_line(text)
 
 
 def test_a_part_is_told_anew_when_anything_of_it_changes() -> None:
@@ -78,13 +124,13 @@ def test_a_part_is_told_anew_when_anything_of_it_changes() -> None:
 
 def test_lines_are_shared_out_and_the_manifest_accounts_for_them(written: Path) -> None:
     manifest = read_manifest(written)
-    *stories, statements, questions, dialogue = manifest["sources"]
-    assert [entry["lines"] for entry in stories] == [57, 38, 38, 38, 19]
-    assert [(entry["kind"], entry["lines"]) for entry in (statements, questions, dialogue)] == [
+    stories, sayings = manifest["sources"][: len(SMALL)], manifest["sources"][len(SMALL) :]
+    assert [entry["lines"] for entry in stories] == [56, 37, 37, 37, 19]
+    assert [(entry["kind"], entry["lines"]) for entry in sayings] == [
         (kind, round(200 * share)) for kind, share in SAYINGS.items()
     ]
     lines = list(read_lines(written))
-    assert (manifest["lines"], manifest["asked"], manifest["seed"], manifest["format"]) == (len(lines), 200, 1, 2)
+    assert (manifest["lines"], manifest["asked"], manifest["seed"], manifest["format"]) == (len(lines), 200, 1, 3)
     first = 0
     for source, entry in zip(SMALL, stories, strict=True):
         chapter = lines[first : first + entry["lines"]]
@@ -97,10 +143,13 @@ def test_lines_are_shared_out_and_the_manifest_accounts_for_them(written: Path) 
         )
         assert (entry["dropped"], entry["episodes"] > 0) == (0, True)
         assert bool(entry["layouts"]) is ("Maze" in source.env_id)
-        assert all(completion.startswith(" ") and completion.endswith("\n") for _, completion in chapter)
-    assert {digest(lines[first : first + 3]), digest(lines[first + 3 : first + 7]), digest(lines[first + 7 :])} == {
-        entry["sha256"] for entry in (dialogue, questions, statements)
-    }
+        said = [completion for line in chapter for _, completion in line.exchanges()]
+        assert all(completion.startswith(" ") and completion.endswith("\n") for completion in said)
+    for entry in sorted(sayings, key=itemgetter("kind")):  # by the names of their files
+        chapter = lines[first : first + entry["lines"]]
+        first += entry["lines"]
+        assert entry["sha256"] == digest(chapter)
+    assert first == len(lines)
 
 
 def test_maze_hashes_in_the_manifest_are_of_the_mazes_told(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -138,8 +187,11 @@ def test_a_spoilt_part_is_noticed_and_told_anew(copied: Path, written: Path) -> 
     for content, how in (
         (whole.replace(b"north", b"south", 1), "not the one that was written"),
         (whole[: whole.rindex(b"\n", 0, -1) + 1], "not the one that was written"),
-        (whole[:-9], "broken in line 38"),
-        (b'{"a": 1}\n' + whole, "broken in line 1"),
+        (whole[:-9], "broken in line 37"),
+        *(
+            (text + b"\n" + whole, "broken in line 1")
+            for text in (b'{"a": 1}', b"[]", b'["a"]', b"[1, 2]", b"", b"\xff")
+        ),
     ):
         path.write_bytes(content)
         with pytest.raises(SetupError, match=f"002.jsonl, which is {how}.*sha256.*delete 002.jsonl"):
@@ -157,11 +209,11 @@ def test_files_of_others_in_the_folder_are_not_read(copied: Path, written: Path)
     assert list(read_lines(copied)) == list(read_lines(written))
 
 
-@pytest.mark.parametrize("found", [1, 3, None, "2"])
+@pytest.mark.parametrize("found", [1, 2, 4, None, "3"])
 def test_another_format_is_refused(found: Any, tmp_path: Path) -> None:
     (tmp_path / "manifest.json").write_text(json.dumps({"format": found, "sources": []}))
     for act in (lambda: write_corpus(tmp_path, 50), lambda: list(read_lines(tmp_path))):
-        with pytest.raises(SetupError, match=f"format {found}. Expected: format 2"):
+        with pytest.raises(SetupError, match=f"format {found}. Expected: format 3"):
             act()
     assert [path.name for path in tmp_path.iterdir()] == ["manifest.json"]
 
@@ -303,10 +355,13 @@ def test_nothing_held_out_is_said_in_any_line(told: Told) -> None:
     assert {wording for _, wording in TELLINGS} == {CANONICAL, DRAWN}
     assert len(told.wordings) > 40
     assert not [wording for wording in told.wordings if uses_held_out(wording)]
-    for prompt, completion in (line for lines in told.lines.values() for line in lines):
-        assert find_held_out(prompt + completion) is None
-        if prompt.endswith("\nAction:"):
-            assert completion.strip() not in held_out_phrases()
+    lines = [line for lines in told.lines.values() for line in lines]
+    assert sum(bool(line.more) for line in lines) > 300
+    for line in lines:
+        assert find_held_out(line.text()) is None
+        for prompt, completion in line.exchanges():
+            if prompt.endswith("\nAction:"):
+                assert completion.strip() not in held_out_phrases()
 
 
 @pytest.mark.parametrize("axis", ["nouns", "colors", "phrases"])
@@ -314,8 +369,8 @@ def test_what_is_held_out_would_be_found(axis: str) -> None:
     env = gymnasium.make("BabyAI-GoToLocal-v0")
     lines = tell_story(env, 0, (0.0,), telling=Telling("summary", "en", f"held-out {axis}"))
     said = [line for line in lines if line.prompt.endswith("\nAction:")]
-    phrases = [completion.strip() in held_out_phrases() for _, completion in said]
-    assert any(phrases) if axis == "phrases" else all(find_held_out(prompt) for prompt, _ in said)
+    phrases = [line.completion.strip() in held_out_phrases() for line in said]
+    assert any(phrases) if axis == "phrases" else all(find_held_out(line.prompt) for line in said)
 
 
 def test_no_room_that_was_read_has_the_size_of_one_of_minigrid(told: Told) -> None:

@@ -202,7 +202,7 @@ def sure_of_itself(folder: str) -> Any:
     """A prior that knows one phrase alone."""
     model = make(folder)
     with torch.no_grad():
-        model.policy.lm.get_output_embeddings().weight.mul_(40)
+        model.policy.lm.get_output_embeddings().weight.mul_(100)
     return model
 
 

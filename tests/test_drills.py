@@ -45,7 +45,6 @@ def test_keys_are_what_a_fresh_planner_says(moments: list[Moment]) -> None:
             advice = Planner(mission, says_done=isinstance(mission, GoTo)).action(memory)
             assert advice[0] == key
             assert advice != WAIT
-            assert key == "done" or not asked.endswith(SAY_DONE) or advice[1]
 
 
 def test_missions_are_single_tasks_of_every_kind(moments: list[Moment]) -> None:
@@ -76,7 +75,7 @@ def test_there_are_a_few_of_each_moment(moments: list[Moment]) -> None:
 
 
 def test_the_decisions_are_as_unlike_as_they_can_be(moments: list[Moment]) -> None:
-    """None comes a second time before another that was drawn came once: each round has no key twice, and no new one."""
+    """No action comes a second time before another comes its first time."""
     for _, found in moments:
         keys = [key for _, key in found]
         nth = [keys[:place].count(key) for place, key in enumerate(keys)]
@@ -203,7 +202,7 @@ def test_drills_are_told_in_the_words_of_the_story(
 def test_a_drill_in_chinese_word_for_word(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stories, "drills", lambda rng, memory: [("go to the red key", "turn left")])
     lines = told(*ROOMS[0], Telling(SUMMARY, "zh", CANONICAL), 1)
-    assert {line.more for line in lines if line.more} == {(("目标：去红色的钥匙那里。\nAction:", " 向左转\n"),)}  # noqa: RUF001
+    assert {line.more for line in lines if line.more} == {(("目标：走到红色的钥匙旁边。\nAction:", " 向左转\n"),)}  # noqa: RUF001
 
 
 def test_the_same_seed_drills_the_same() -> None:

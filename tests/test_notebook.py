@@ -42,7 +42,8 @@ def test_runs(notebook: nbformat.NotebookNode, tmp_path: Path, monkeypatch: pyte
     notebook.cells.insert(0, nbformat.v4.new_code_cell(NO_NETWORK))
     NotebookClient(notebook, timeout=200, kernel_name="python3", resources={"metadata": {"path": tmp_path}}).execute()
     said = "".join(output.get("text", "") for cell in notebook.cells for output in cell.get("outputs", []))
-    assert "The agent reads: Goal" in said
+    assert "The agent reads: At row 1 column 1. " in said
+    assert "Goal: reach the goal, 2 south 2 east.\n" in said
     before, after = map(float, re.findall(r"spl (0\.\d+)\n", said))
     assert after > before + 0.05
     pictures = [output for cell in notebook.cells for output in cell.get("outputs", []) if "data" in output]

@@ -5,7 +5,6 @@ import math
 import signal
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +16,13 @@ from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 from sb3_llm.errors import SetupError
 from sb3_llm.pretrain import train
 from sb3_llm.pretrain.corpus import write_corpus
-from sb3_llm.pretrain.data import NO_LOSS, Examples, batches, collate, encode, load_examples, save_examples
+from sb3_llm.pretrain.data import Examples, collate, encode
 from sb3_llm.pretrain.settings import PretrainConfig, check_config, check_device, claim, config_for
 from sb3_llm.pretrain.sources import Source
-from sb3_llm.pretrain.stories import Line, time_limit
-from sb3_llm.pretrain.tokenizer import END, train_tokenizer
+from sb3_llm.pretrain.stories import time_limit
 from sb3_llm.pretrain.train import pretrain
 from tests.corpora import LINES, save_corpus
+from tests.test_pretrain_data import examples_of
 
 torch.set_num_threads(1)
 
@@ -53,12 +52,6 @@ def without_seconds(report: dict[str, Any]) -> dict[str, Any]:
     return {**report, "seconds": 0}
 
 
-def examples_of(*rows: tuple[Sequence[int], int]) -> Examples:
-    """Each row's ids, and how many of them are its completion."""
-    ids = np.array([token for row, _ in rows for token in row], np.uint16)
-    return Examples(ids, np.cumsum([0, *(len(row) for row, _ in rows)]), np.array([n for _, n in rows]))
-
-
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_corpus(tmp_path_factory.mktemp("corpus"), LINES)
@@ -69,75 +62,7 @@ def trained(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Trained:
     return pretrain(corpus, CONFIG, tmp_path_factory.mktemp("whole"), device="cpu")
 
 
-@pytest.fixture(scope="module")
-def tokenizer() -> PreTrainedTokenizerFast:
-    return train_tokenizer((prompt + completion for prompt, completion in LINES), 300, 128)
-
-
-# --- tokenizer
-
-
-@pytest.mark.parametrize(
-    "text", ["Goal: go to the red ball.", "向前走 🚪", " \n\t  two  blanks ", "a\u0301", "\x00\x7f", ""]
-)
-def test_tokenizer_gives_any_text_back(tokenizer: PreTrainedTokenizerFast, text: str) -> None:
-    assert tokenizer.decode(tokenizer(text)["input_ids"]) == text
-
-
-def test_tokenizer_adds_nothing_and_merges_what_it_learnt(tokenizer: PreTrainedTokenizerFast) -> None:
-    assert 256 < len(tokenizer) <= 300
-    assert (tokenizer.eos_token, tokenizer.pad_token, tokenizer.model_max_length) == (END, END, 128)
-    assert tokenizer.bos_token is None
-    ids = tokenizer("Goal: go to")["input_ids"]
-    assert len(ids) < len("Goal: go to")
-    assert not set(ids) & set(tokenizer.all_special_ids)
-
-
-# --- examples and batches
-
-
-def test_lines_are_encoded_as_the_policy_will_score_them(tokenizer: PreTrainedTokenizerFast) -> None:
-    lines = [
-        *LINES[:20],
-        Line("向前 {observation} 🚪\nAction:", " 右转\n"),
-        Line("", "A key.\n"),
-        Line("A: x", "\nB: y\n"),
-    ]
-    examples = encode(iter(lines), tokenizer)
-    assert len(examples) == len(lines)
-    for index, (prompt, completion) in enumerate(lines):
-        ids, first = examples.line(index).tolist(), -int(examples.n_completion[index])
-        assert tokenizer.decode(ids) == prompt + completion
-        assert tokenizer.decode(ids[first:]) == completion
-        assert ids[:first] == tokenizer(prompt)["input_ids"]
-    assert examples.lengths().tolist() == [len(examples.line(index)) for index in range(len(lines))]
-
-
-def test_lines_longer_than_the_context_are_refused(tokenizer: PreTrainedTokenizerFast) -> None:
-    with pytest.raises(SetupError, match=r"a line of \d+ tokens. Expected: at most 128.*raise context"):
-        encode([Line("north " * 200, " south\n")], tokenizer)
-
-
-def test_examples_are_kept_for_what_they_were_made_from(tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> None:
-    examples = encode(LINES[:5], tokenizer)
-    assert load_examples(tmp_path, "this") is None
-    save_examples(examples, tmp_path / "new", "this")
-    assert load_examples(tmp_path / "new", "that") is None
-    found = load_examples(tmp_path / "new", "this")
-    assert found is not None
-    for name in ("ids", "starts", "n_completion"):
-        assert getattr(found, name).tolist() == getattr(examples, name).tolist()
-
-
-def test_collate_by_hand() -> None:
-    # Three tokens of prompt and two of completion; one and one; a line without a prompt.
-    examples = examples_of(([11, 12, 13, 14, 15], 2), ([21, 22], 1), ([31, 32, 33], 3))
-    ids, targets, weights = collate(examples, [0, 1, 2], prompt_weight=0.25)
-    assert ids.tolist() == [[11, 12, 13, 14, 15], [21, 22, 0, 0, 0], [31, 32, 33, 0, 0]]
-    no = NO_LOSS
-    assert targets.tolist() == [[12, 13, 14, 15, no], [22, no, no, no, no], [32, 33, no, no, no]]
-    # The token before the completion predicts its first token, so it has a completion's weight.
-    assert weights.tolist() == [[0.25, 0.25, 1.0, 1.0, 0.0], [1.0, 0.0, 0.0, 0.0, 0.0], [1.0, 1.0, 0.0, 0.0, 0.0]]
+# --- losses and rates
 
 
 def test_padding_changes_no_loss(trained: Trained) -> None:
@@ -147,28 +72,6 @@ def test_padding_changes_no_loss(trained: Trained) -> None:
     padded = train.token_losses(model, *collate(both, [0, 1], 0.5)[:2])
     torch.testing.assert_close(padded[0, :3], alone[0])
     assert not padded[0, 2:].any()
-
-
-def test_every_line_once_in_each_round_and_the_same_for_the_same_seed() -> None:
-    lengths, order = np.arange(50) % 7 + 1, np.arange(5, 50)
-
-    def rounds(seed: int) -> list[list[int]]:
-        return [batch.tolist() for batch in islice(batches(lengths, order, 24, seed), 40)]
-
-    drawn = rounds(0)
-    seen: list[int] = []
-    ends = []
-    for place, batch in enumerate(drawn):
-        assert len(batch) * max(lengths[batch]) <= 24
-        seen += batch
-        if len(seen) % 45 == 0:
-            assert sorted(seen[-45:]) == order.tolist()
-            ends.append(place)
-    assert len(ends) >= 2
-    assert rounds(0) == drawn
-    assert rounds(1) != drawn
-    assert drawn[: ends[0] + 1] != drawn[ends[0] + 1 : ends[1] + 1]
-    assert np.mean([np.ptp(lengths[batch]) for batch in drawn]) < 2  # a plain shuffle has 5
 
 
 @pytest.mark.parametrize(("step", "share"), [(0, 0.25), (1, 0.4972), (3, 0.951), (10, 0.55), (15, 0.2318), (20, 0.1)])
@@ -289,11 +192,11 @@ def by_hand(model: LlamaForCausalLM, examples: Examples, lines: Sequence[int]) -
     """One line at a time, without padding or weights."""
     sums: dict[str, list[float]] = {"prompt": [], "phrase": [], "right": []}
     for line in lines:
-        ids = examples.line(line).tolist()
+        ids, completes = (part.tolist() for part in examples.line(line))
         log_probs = model(input_ids=torch.tensor([ids])).logits[0].log_softmax(-1)
-        first = len(ids) - int(examples.n_completion[line])
+        first = completes.index(True)
         for place in range(1, len(ids)):
-            sums["phrase" if place >= first else "prompt"].append(-log_probs[place - 1, ids[place]].item())
+            sums["phrase" if completes[place] else "prompt"].append(-log_probs[place - 1, ids[place]].item())
         sums["right"].append(float(log_probs[first - 1].argmax() == ids[first]))
     return {
         "prompt_perplexity": math.exp(np.mean(sums["prompt"])),
