@@ -132,7 +132,8 @@ def texts(
     """Train a small model on each form of the text, and print success on tasks it never saw, in Markdown."""
     torch.set_num_threads(1)
     shape = {"hidden_size": 96, "intermediate_size": 256, "layers": 4, "heads": 3, "batch_tokens": 3200}
-    config = PretrainConfig(**shape, steps=steps, held_out_lines=min(1000, lines // 10), precision="bfloat16", seed=seed)
+    held_out = min(1000, lines // 10)
+    config = PretrainConfig(**shape, steps=steps, held_out_lines=held_out, precision="bfloat16", seed=seed)
     results, tasks = Results(json_file), tasks_named(TASKS)
     for form in FORMS:
         folder = work / form.name.replace(", ", "-").replace(" ", "-")

@@ -31,7 +31,7 @@ PHRASES = {
 NOUNS = {
     "key": Pool(("key", "latchkey", "passkey", "opener"), ("keycard", "unlocker", "afze")),
     "ball": Pool(("ball", "sphere", "orb", "globe", "marble"), ("pellet", "chair", "dax")),
-    "box": Pool(("box", "crate", "chest", "case", "bin"), ("carton", "casket", "basket", "car", "xolo")),
+    "box": Pool(("box", "crate", "chest", "case", "bin"), ("carton", "casket", "table", "car", "xolo")),
     "door": Pool(("door", "gate", "hatch", "doorway", "portal"), ("gateway", "entrance")),
     "goal": Pool(("goal", "target", "exit", "finish", "flag"), ("destination", "endpoint")),
     "lava": Pool(("lava", "magma", "fire", "molten rock"), ("flames", "acid")),
