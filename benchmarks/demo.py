@@ -8,16 +8,14 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
-import torch
 import typer
 from rich.console import Console
 from rich.table import Table
 from stable_baselines3.common.vec_env import VecEnv
-from transformers import AutoModelForCausalLM
 
+from benchmarks.controls.fresh import fresh_weights
 from benchmarks.curves import WINDOW, Point, SuccessCurve, draw_curves, first_at
 from sb3_llm.evaluation import Evaluation, evaluate
-from sb3_llm.language_model import load_language_model
 from sb3_llm.training import Run, RunFolder
 
 METHODS = {"PPO(LLMPolicy)": {"policy": "llm"}, "PPO(MlpPolicy)": {"policy": "mlp"}}
@@ -72,7 +70,8 @@ def demo(
     console, rows = Console(), []
     methods = dict(METHODS)
     if control:
-        methods["PPO(LLMPolicy), no pretraining"] = {"policy": "llm", "model": str(fresh_weights(out / "fresh", seed))}
+        fresh = fresh_weights("embedded", out / "fresh", seed)
+        methods["PPO(LLMPolicy), no pretraining"] = {"policy": "llm", "model": fresh}
     for task in tasks(maze_steps, doorkey_steps):
         rows.append(random_row(task, episodes, seed))
         for name, settings in methods.items():
@@ -84,15 +83,6 @@ def demo(
     console.print(table(rows))
     console.print(READ)
     console.print(f"Models, table.json and curves.png are in {out}", soft_wrap=True)
-
-
-def fresh_weights(folder: Path, seed: int) -> Path:
-    """:return: the folder, now with the embedded model's shape and tokenizer and weights that have learnt nothing."""
-    lm, tokenizer = load_language_model("embedded")
-    torch.manual_seed(seed)
-    AutoModelForCausalLM.from_config(lm.config).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return folder
 
 
 def train_row(task: Task, name: str, run: Run, episodes: int, out: Path) -> Row:

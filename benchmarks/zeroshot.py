@@ -11,13 +11,13 @@ import torch
 import typer
 
 from benchmarks.controls.cloning import Schedule, kept_network
+from benchmarks.controls.fresh import fresh_weights
 from benchmarks.controls.networks import NETWORKS
 from benchmarks.controls.numbers import GRID, MAZE
 from benchmarks.controls.playing import (
     FIRST_SEED,
     N_ENVS,
     Words,
-    fresh_weights,
     play_expert,
     play_lm,
     play_network,

@@ -32,7 +32,7 @@ class DialogueEnv(gym.Env[Observation, int]):
 
     - State: the user's goal g (one value for each slot), what is observed, and whether the user has changed its mind.
       At the start g is uniform over the 600 tables and nothing is known. The agent doesn't see g nor the change.
-    - Actions 0 to 3: ask for a slot. 4 to 7: confirm a slot. 8: book the table.
+    - Actions 0 to 3: ask for a slot. 4 to 7: confirm a slot. 8: book the restaurant.
     - "Heard as told", below: the slot's value in g with probability 1 - e, else a uniform one of the other values.
 
     ===================  =====================================  ==============================================

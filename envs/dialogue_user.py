@@ -41,7 +41,7 @@ class Reply(NamedTuple):
 
 class User:
     """
-    Someone who wants a table.
+    Someone who wants to eat out.
 
     :param random: where all chance comes from
     :param noise: how often a value is misheard

@@ -14,7 +14,7 @@ N_WORDINGS = 3
 
 @dataclass(frozen=True)
 class Slot:
-    """What a table has."""
+    """What a restaurant has, or a booking of it."""
 
     name: str
     said: str  # how a value is put in a sentence
@@ -77,9 +77,13 @@ ENGLISH = Words(
     ),
     ask="ask for the {}",
     confirm="confirm the {}",
-    book="book the table",
+    book="book the restaurant",
     user={
-        UserAct.GREET: ("hello, I want to book a table", "a table please", "hi, can you book a table for me"),
+        UserAct.GREET: (
+            "hello, I want to book a restaurant",
+            "a restaurant please",
+            "hi, can you book a restaurant for me",
+        ),
         UserAct.TELL: ("{said} please", "let us say {said}", "{said} would be good"),
         UserAct.YES: ("yes, {said}", "that is right", "yes please"),
         UserAct.NO: ("no, not {denied}", "that is wrong, not {denied}", "I did not say {denied}"),
@@ -109,9 +113,9 @@ CHINESE = Words(
     ),
     ask="询问{}",
     confirm="确认{}",
-    book="预订餐桌",
+    book="预订餐厅",
     user={
-        UserAct.GREET: ("你好，我想订一张桌子", "请给我订个位", "您好，可以帮我订位吗"),
+        UserAct.GREET: ("你好，我想订一家餐厅", "请给我订个位", "您好，可以帮我订位吗"),
         UserAct.TELL: ("{said}，谢谢", "我想要{said}", "{said}就好"),
         UserAct.YES: ("对，{said}", "没错", "是的"),
         UserAct.NO: ("不，不是{denied}", "不对，不要{denied}", "我没说{denied}"),

@@ -278,7 +278,7 @@ def test_transcript_ends_with_what_was_booked_and_what_was_wanted() -> None:
     env.user.goal, env.heard = list(GOAL), [2, 3, 1, 4]
     env.step(BOOK)
     lines = env.render().splitlines()
-    assert lines[1] == "System: book the table."
+    assert lines[1] == "System: book the restaurant."
     booked, wanted = "chinese food, in the east, for two, on thursday", "chinese food, in the east, for two, on friday"
     assert lines[-1] == f"Booked: {booked}. Wanted: {wanted}."
     env.reset()

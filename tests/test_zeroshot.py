@@ -11,10 +11,10 @@ from minigrid.utils.baby_ai_bot import BabyAIBot
 from typer.testing import CliRunner
 
 from benchmarks.__main__ import app
+from benchmarks.controls.fresh import fresh_weights
 from benchmarks.controls.playing import (
     FIRST_SEED,
     RandomPlayer,
-    fresh_weights,
     play_expert,
     play_lm,
     play_model,
@@ -140,6 +140,7 @@ def test_fresh_weights_are_of_the_same_shape(tmp_path: Path) -> None:
     for (name, weight), read in zip(mine.named_parameters(), theirs.parameters(), strict=True):
         assert weight.shape == read.shape
         assert "norm" in name or not torch.allclose(weight, read, atol=1e-2)
+    assert mine.get_parameter("model.layers.0.self_attn.k_proj.bias").any(), "laid out as before the first step"
 
 
 def entry(success: float) -> dict[str, Any]:

@@ -5,7 +5,6 @@ import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
-from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
@@ -17,7 +16,6 @@ from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 from torch import nn
 from tqdm import tqdm
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from benchmarks.controls.numbers import CommonNumbers
 from benchmarks.controls.tasks import Task
@@ -27,7 +25,6 @@ from sb3_llm.describe.describer import SUMMARY, History
 from sb3_llm.describe.worded import CANONICAL
 from sb3_llm.evaluation import Evaluation, evaluate, wilson_interval
 from sb3_llm.ids import gym_make
-from sb3_llm.language_model import EMBEDDED_FOLDER
 from sb3_llm.pretrain.stories import time_limit
 from sb3_llm.wrappers import TextObservation
 
@@ -189,18 +186,3 @@ def _play_episode(env: TextObservation, expert: BuiltInExpert, seed: int) -> tup
             total, length = total + float(reward), length + 1
         return bool(info["is_success"]), total, length
     return None
-
-
-def fresh_weights(model: str, folder: Path) -> str:
-    """
-    A model of the same architecture and tokenizer that has read nothing.
-
-    :param model: "embedded", a folder or a hub name
-    :param folder: where it is put
-    :return: the folder
-    """
-    source = str(EMBEDDED_FOLDER) if model == "embedded" else model
-    torch.manual_seed(0)
-    AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(source), dtype=torch.float32).save_pretrained(folder)
-    AutoTokenizer.from_pretrained(source).save_pretrained(folder)
-    return str(folder)

@@ -1,8 +1,6 @@
 """Drills: what the planner would do in the same moment if something else were asked for."""
 
-from collections import Counter
 from collections.abc import Sequence
-from operator import itemgetter
 from typing import TypeVar
 
 import numpy as np
@@ -40,10 +38,11 @@ Drill = tuple[str, str]  # a mission, and the key of the action that the planner
 
 def drills(rng: np.random.Generator, memory: Memory) -> list[Drill]:
     """
-    One text, several decisions, as unlike as they can be.
+    One text, several decisions.
 
     Most steps of a story are the same whatever is asked for. From them a small model learns late to look up what the
-    mission names: after 3,000 steps without drills it went to a random door (benchmarks/LOG.md).
+    mission names: after 3,000 steps without drills it went to a random door. They come in random order: put so that
+    like ones are apart, each is told by those before it, and nothing need be looked up (benchmarks/LOG.md).
 
     :param rng: draws what is asked for
     :param memory: of the agent in this moment
@@ -52,7 +51,7 @@ def drills(rng: np.random.Generator, memory: Memory) -> list[Drill]:
     ways = Ways(memory)
     found = [drill for mission in _missions(rng, memory) if (drill := _drill(rng, mission, memory, ways)) is not None]
     rng.shuffle(found)
-    return _unlike(found)[:MAX_DRILLS]
+    return found[:MAX_DRILLS]
 
 
 def _missions(rng: np.random.Generator, memory: Memory) -> list[str]:
@@ -78,16 +77,6 @@ def _drill(rng: np.random.Generator, asked: str, memory: Memory, ways: Ways) -> 
     if purpose == WAIT[1]:
         return None
     return asked.removesuffix(SAY_DONE) if rng.random() < PLAIN_SHARE else asked, key
-
-
-def _unlike(found: Sequence[Drill]) -> list[Drill]:
-    """The first of each action, then the second of each, and so on."""
-    again: Counter[str] = Counter()
-    ranked = []
-    for drill in found:
-        ranked.append((again[drill[1]], drill))
-        again[drill[1]] += 1
-    return [drill for _, drill in sorted(ranked, key=itemgetter(0))]
 
 
 def _one_of(rng: np.random.Generator, items: Sequence[Item]) -> Item:

@@ -25,10 +25,10 @@ class PretrainConfig:
     hidden_size: int = 160
     intermediate_size: int = 432
     layers: int = 6
-    heads: int = 5
+    heads: int = 10
     vocab_size: int = 2048  # at most; a small corpus has fewer words to merge
     context: int = 1024  # tokens
-    steps: int = 2800
+    steps: int = 2400
     batch_tokens: int = 6400  # padding included
     learning_rate: float = 3e-3  # peak; warmed up, then a cosine to a tenth
     warmup_steps: int = 100

@@ -22,6 +22,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from sb3_llm.folder import write_whole
 from sb3_llm.pretrain.corpus import read_lines, read_manifest
 from sb3_llm.pretrain.data import NO_LOSS, Examples, batches, collate, encode, load_examples, save_examples
+from sb3_llm.pretrain.initial import plant
 from sb3_llm.pretrain.settings import PretrainConfig, check_config, check_device, claim
 from sb3_llm.pretrain.tokenizer import train_tokenizer
 
@@ -36,9 +37,9 @@ def token_losses(model: LlamaForCausalLM, ids: torch.Tensor, targets: torch.Tens
 
 
 def build_model(config: PretrainConfig, tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
-    """:return: a Llama-shaped model with fresh weights."""
+    """:return: a Llama-shaped model with fresh weights, as :func:`sb3_llm.pretrain.initial.plant` lays them out."""
     torch.manual_seed(config.seed)
-    return LlamaForCausalLM(
+    model = LlamaForCausalLM(
         LlamaConfig(
             vocab_size=len(tokenizer),
             hidden_size=config.hidden_size,
@@ -47,12 +48,15 @@ def build_model(config: PretrainConfig, tokenizer: PreTrainedTokenizerFast) -> L
             num_attention_heads=config.heads,
             num_key_value_heads=config.heads,
             max_position_embeddings=config.context,
+            attention_bias=True,
             tie_word_embeddings=True,
             bos_token_id=None,
             eos_token_id=tokenizer.eos_token_id,
             pad_token_id=tokenizer.pad_token_id,
         )
     )
+    plant(model)
+    return model
 
 
 def learning_rate(step: int, config: PretrainConfig) -> float:
@@ -64,7 +68,7 @@ def learning_rate(step: int, config: PretrainConfig) -> float:
 def make_optimizers(model: LlamaForCausalLM, config: PretrainConfig) -> list[torch.optim.Optimizer]:
     """
     Muon (Jordan et al. 2024) for the matrices inside the layers, scaled as AdamW's steps are (arXiv 2502.16982), and
-    AdamW for embeddings and norms.
+    AdamW for embeddings, norms and biases.
 
     :return: the two; after 300 steps Muon's loss is where AdamW's alone is much later (benchmarks/LOG.md)
     """
