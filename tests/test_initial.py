@@ -5,11 +5,12 @@ import pytest
 import torch
 from transformers import LlamaForCausalLM
 
-from sb3_llm.pretrain.data import batches, collate, encode
+from benchmarks.lookup import card, learning
+from sb3_llm.pretrain.initial import plant
 from sb3_llm.pretrain.settings import PretrainConfig
-from sb3_llm.pretrain.stories import Exchange, Line
+from sb3_llm.pretrain.stories import Line
 from sb3_llm.pretrain.tokenizer import train_tokenizer
-from sb3_llm.pretrain.train import build_model, learning_rate, make_optimizers, token_losses
+from sb3_llm.pretrain.train import build_model
 
 torch.set_num_threads(1)
 
@@ -63,45 +64,17 @@ def test_heads_of_any_width_are_laid_out(width: int, heads: int) -> None:
 # --- what it is for
 
 
-def card(rng: np.random.Generator, queries: int = 6) -> Line:
-    """Two or three things and the way to each, and then which way to go for one of them, several times."""
-    ways = {"ahead": "go forward", "left": "turn left", "right": "turn right"}
-    names = [f"{color} {kind}" for color in ("red", "green", "blue", "grey") for kind in ("key", "ball", "box")]
-    listed = [names[place] for place in rng.permutation(len(names))[: rng.integers(2, 4)]]
-    way = {name: str(rng.choice(list(ways))) for name in listed}
-    told = ", ".join(f"{name} way {way[name]} {rng.integers(1, 14)}" for name in listed)
-    asked = [str(rng.choice(listed)) for _ in range(queries)]
-    first, *more = (Exchange(f"Goal: go to the {name}.\nAction:", f" {ways[way[name]]}\n") for name in asked)
-    return Line(f"Seen: {told}. {first.prompt}", first.completion, tuple(more))
-
-
-def looked_up(laid_out: bool, steps: int) -> float:
-    """:return: share of right answers of a model trained for so many steps, on cards it has not read."""
+def test_a_card_is_answered_by_its_list() -> None:
     rng = np.random.default_rng(0)
-    cards = [card(rng) for _ in range(3000)]
-    tokenizer = train_tokenizer([line.text() for line in cards], 400, 256)
-    examples = encode(cards, tokenizer)
-    config = PretrainConfig(steps=steps, batch_tokens=1200, warmup_steps=20, vocab_size=400, context=256)
-    model = build_model(config, tokenizer)
-    if not laid_out:
-        model.apply(model._init_weights)
-    optimizers = make_optimizers(model, config)
-    for step, batch in zip(range(steps), batches(examples.lengths(), np.arange(200, 3000), 1200, 0), strict=False):
-        ids, targets, weights = collate(examples, batch, config.prompt_weight)
-        for group in (group for optimizer in optimizers for group in optimizer.param_groups):
-            group["lr"] = learning_rate(step, config)
-        losses = token_losses(model, ids, targets)
-        ((losses * weights).sum() / weights.sum()).backward()
-        for optimizer in optimizers:
-            optimizer.step()
-            optimizer.zero_grad()
-    ids, targets, weights = collate(examples, np.arange(200), config.prompt_weight)
-    with torch.no_grad():
-        right = model(ids).logits.argmax(-1) == targets
-    return float(right[weights == 1.0].float().mean())
+    for _ in range(20):
+        line = card(rng, 4)
+        assert len(line.exchanges()) == 4
+        for prompt, phrase in line.exchanges():
+            name = prompt.partition("Goal: go to the ")[2].partition(".")[0]
+            assert f"{name} way {phrase.split()[-1].replace('forward', 'ahead')}" in line.prompt
 
 
 @pytest.mark.slow
 def test_it_learns_to_look_up_what_ordinary_weights_do_not() -> None:
-    assert looked_up(laid_out=True, steps=150) > 0.97
-    assert looked_up(laid_out=False, steps=150) < 0.9
+    assert dict(learning(plant, 150))[150] > 0.97
+    assert dict(learning(lambda model: None, 150))[150] < 0.9

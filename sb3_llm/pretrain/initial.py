@@ -4,7 +4,6 @@ import math
 
 import torch
 from transformers import LlamaForCausalLM
-from transformers.models.llama.modeling_llama import LlamaAttention
 
 FAST_TURNS = 4  # rotary frequencies that tell neighbours apart: the highest ones
 LOGIT = 5.0  # of each of these frequencies, where a head looks at its own offset
@@ -12,7 +11,6 @@ ECHO = 0.05  # what is looked at, as it is added to the stream; about the size o
 LIKENESS = 4.0  # of the layers above: queries and keys times this
 
 
-@torch.no_grad()
 def plant(model: LlamaForCausalLM) -> None:
     """
     Lay out the attention so that a reader of lists is near.
@@ -27,14 +25,22 @@ def plant(model: LlamaForCausalLM) -> None:
 
     :param model: with fresh weights and biases in its attention; changed in place
     """
-    first, *others = (layer.self_attn for layer in model.model.layers)
-    _look_back(first, model)
-    for attention in others:
-        attention.q_proj.weight.mul_(LIKENESS)
-        attention.k_proj.weight.copy_(attention.q_proj.weight)
+    look_back(model)
+    like_for_like(model)
 
 
-def _look_back(attention: LlamaAttention, model: LlamaForCausalLM) -> None:
+@torch.no_grad()
+def like_for_like(model: LlamaForCausalLM) -> None:
+    """Let the queries of every layer but the first equal its keys."""
+    for layer in model.model.layers[1:]:
+        layer.self_attn.q_proj.weight.mul_(LIKENESS)
+        layer.self_attn.k_proj.weight.copy_(layer.self_attn.q_proj.weight)
+
+
+@torch.no_grad()
+def look_back(model: LlamaForCausalLM) -> None:
+    """Let each head of the first layer look at its own offset and copy what stands there."""
+    attention = model.model.layers[0].self_attn
     width, heads = model.config.hidden_size, model.config.num_attention_heads
     size = width // heads
     key = torch.zeros(size)

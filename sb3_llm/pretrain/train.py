@@ -6,7 +6,7 @@ import math
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from itertools import islice
@@ -36,8 +36,17 @@ def token_losses(model: LlamaForCausalLM, ids: torch.Tensor, targets: torch.Tens
     return functional.cross_entropy(logits.transpose(1, 2).float(), targets, reduction="none", ignore_index=NO_LOSS)
 
 
-def build_model(config: PretrainConfig, tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
-    """:return: a Llama-shaped model with fresh weights, as :func:`sb3_llm.pretrain.initial.plant` lays them out."""
+def build_model(
+    config: PretrainConfig,
+    tokenizer: PreTrainedTokenizerFast,
+    lay_out: Callable[[LlamaForCausalLM], None] = plant,
+) -> LlamaForCausalLM:
+    """
+    :param config: shape and seed of the model
+    :param tokenizer: its words
+    :param lay_out: arranges the fresh weights, in place
+    :return: a Llama-shaped model that has learnt nothing
+    """
     torch.manual_seed(config.seed)
     model = LlamaForCausalLM(
         LlamaConfig(
@@ -55,7 +64,7 @@ def build_model(config: PretrainConfig, tokenizer: PreTrainedTokenizerFast) -> L
             pad_token_id=tokenizer.pad_token_id,
         )
     )
-    plant(model)
+    lay_out(model)
     return model
 
 
