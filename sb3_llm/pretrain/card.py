@@ -15,7 +15,9 @@ from sb3_llm.words.languages import AXES
 CARD = """# The embedded model of sb3_llm
 
 A Llama-shaped causal language model of {parameters:,} parameters, trained from scratch, with its own byte-level BPE
-of {vocabulary:,} tokens and a context of {context:,} tokens. {size:.1f} MB on disk, in float16.
+of {vocabulary:,} tokens and a context of {context:,} tokens. {size:.1f} MB on disk, in float16. Its first weights, before
+any training, were laid out so that it soon learns to look things up in its text: heads that look a few tokens back, and
+layers in which like looks for like (`sb3_llm/pretrain/initial.py`).
 
 ## What it read
 
