@@ -214,7 +214,7 @@ def read_lines(folder: Path) -> Iterator[Line]:
     :return: its lines
     :raises SetupError: if there is no corpus of this version, or a part is not what was written
     """
-    for name, sha256 in sorted(_digests(read_manifest(folder)).items()):
+    for name, entry in sorted(_entries(read_manifest(folder)).items()):
         path, whole = folder / f"{name}.jsonl", hashlib.sha256()
         if not path.exists():
             raise _spoilt(path, "missing")
@@ -226,13 +226,23 @@ def read_lines(folder: Path) -> Iterator[Line]:
                 except ValueError:
                     raise _spoilt(path, f"broken in line {number}") from None
                 yield line
-        if whole.hexdigest() != sha256:
+        if whole.hexdigest() != entry["sha256"]:
             raise _spoilt(path, "not the one that was written")
 
 
-def _digests(manifest: dict[str, Any]) -> dict[str, str]:
+def lines_of(manifest: dict[str, Any], kind: str) -> range:
+    """:return: the numbers of the lines of one kind of saying, as :func:`read_lines` counts them."""
+    first = 0
+    for name, entry in sorted(_entries(manifest).items()):
+        if name == kind:
+            return range(first, first + entry["lines"])
+        first += entry["lines"]
+    return range(0)
+
+
+def _entries(manifest: dict[str, Any]) -> dict[str, dict[str, Any]]:
     """By the name of each part, as :func:`share_out` gave them."""
-    return {entry.get("kind", f"{number:03d}"): entry["sha256"] for number, entry in enumerate(manifest["sources"])}
+    return {entry.get("kind", f"{number:03d}"): entry for number, entry in enumerate(manifest["sources"])}
 
 
 def _spoilt(path: Path, how: str) -> SetupError:

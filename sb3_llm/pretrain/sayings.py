@@ -1,9 +1,10 @@
-"""Lines of the corpus that are no stories: how these worlds work, questions about that, dialogues and talks."""
+"""Lines of the corpus that are no stories: how these worlds work, questions about that, lists, dialogues and talks."""
 
 import numpy as np
 
 from sb3_llm.describe.dialogue import describe_dialogue
 from sb3_llm.envs.dialogue import BOOK, DialogueEnv
+from sb3_llm.pretrain.lists import listed
 from sb3_llm.pretrain.stories import Line, exchange
 from sb3_llm.prompt import DEFAULT_TEMPLATE
 from sb3_llm.words.statements import dialogue, question, statements
@@ -13,7 +14,7 @@ CHINESE_SHARE = 0.3
 
 def say(kind: str, rng: np.random.Generator) -> Line:
     """
-    :param kind: "statements", "questions", "dialogue" or "talks"
+    :param kind: "statements", "questions", "lists", "dialogue" or "talks"
     :param rng: the only source of randomness
     :return: one line
     """
@@ -23,6 +24,8 @@ def say(kind: str, rng: np.random.Generator) -> Line:
     if kind == "questions":
         asked, answer = question(rng, language)
         return Line(asked, f" {answer}\n")
+    if kind == "lists":
+        return listed(rng, language)
     if kind == "talks":
         return talk(rng, language)
     turns = dialogue(rng, language)

@@ -103,6 +103,8 @@ SOURCES: tuple[Source, ...] = (
     *_levels(5, "GoTo", "Pickup", "Open", "GoToObjMazeS4", "GoToObjMazeS4R2", "FindObjS5", "UnblockPickup"),
 )
 
-#: Shares of the corpus beside the stories: how the worlds work, questions, dialogue, and talks by
-#: random acts in sb3_llm/Dialogue-v0: its words, but not what to say.
-SAYINGS = {"statements": 0.02, "questions": 0.02, "dialogue": 0.015, "talks": 0.015}
+#: The kind of saying that a training begins with.
+LISTS = "lists"
+#: Shares of the corpus beside the stories: invented lists to look things up in, how the worlds work, questions,
+#: dialogue, and talks by random acts in sb3_llm/Dialogue-v0: its words, but not what to say.
+SAYINGS = {LISTS: 0.1, "statements": 0.02, "questions": 0.02, "dialogue": 0.015, "talks": 0.015}

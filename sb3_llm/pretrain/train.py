@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +20,11 @@ from tqdm import tqdm
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from sb3_llm.folder import write_whole
-from sb3_llm.pretrain.corpus import read_lines, read_manifest
+from sb3_llm.pretrain.corpus import lines_of, read_lines, read_manifest
 from sb3_llm.pretrain.data import NO_LOSS, Examples, batches, collate, encode, load_examples, save_examples
 from sb3_llm.pretrain.initial import plant
 from sb3_llm.pretrain.settings import PretrainConfig, check_config, check_device, claim
+from sb3_llm.pretrain.sources import LISTS
 from sb3_llm.pretrain.tokenizer import train_tokenizer
 
 STATE = "state.pt"
@@ -117,7 +118,8 @@ def pretrain(
     held_out, order = order[: config.held_out_lines], order[config.held_out_lines :]
     model = build_model(config, tokenizer)
     model.to(torch.device(device))  # type: ignore[arg-type]  # transformers wraps torch's signature
-    run = _train(model, examples, order, config, folder / STATE, device)
+    stream = _batches(examples, order, lines_of(manifest, LISTS), config)
+    run = _train(model, examples, stream, config, folder / STATE, device)
     report = run | evaluate(model, examples, held_out, config) | {"config": asdict(config), "device": device}
     model.cpu()
     return model, tokenizer, report
@@ -135,10 +137,18 @@ def encoded(corpus: Path, tokenizer: PreTrainedTokenizerFast, folder: Path, sha2
     return examples
 
 
+def _batches(examples: Examples, order: np.ndarray, lists: range, config: PretrainConfig) -> Iterator[np.ndarray]:
+    """:return: the lines of each batch: at first of lists alone, if there are any, and then of all lines."""
+    practice = order[np.isin(order, lists)]
+    steps = round(config.practice_share * config.steps) if len(practice) else 0
+    first, then = (batches(examples.lengths(), part, config.batch_tokens, config.seed) for part in (practice, order))
+    return chain(islice(first, steps), then)
+
+
 def _train(
     model: LlamaForCausalLM,
     examples: Examples,
-    order: np.ndarray,
+    stream: Iterator[np.ndarray],
     config: PretrainConfig,
     state_path: Path,
     device: str,
@@ -153,7 +163,6 @@ def _train(
         run = state["run"]
     start, first = time.monotonic() - run["seconds"], run["step"]
     progress = tqdm(range(config.steps), desc="pretraining", initial=first, unit="step")
-    stream = batches(examples.lengths(), order, config.batch_tokens, config.seed)
     with progress, ctrl_c() as pressed:
         for step, batch in zip(range(config.steps), stream, strict=False):
             if step < first:  # replay the data order up to where the run stopped

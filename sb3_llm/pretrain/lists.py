@@ -1,0 +1,67 @@
+"""Lists: invented moments with several things, and what to do for each of them: practice in looking things up."""
+
+import numpy as np
+
+from sb3_llm.describe.actions import KEYS
+from sb3_llm.describe.worded import DRAWN, draw
+from sb3_llm.pretrain.drills import PATTERNS, PLAIN_SHARE, SAY_DONE
+from sb3_llm.pretrain.planner import name_of
+from sb3_llm.pretrain.stories import Line, exchange
+from sb3_llm.prompt import DEFAULT_TEMPLATE
+from sb3_llm.words.facts import Free, Past, Spot, Thing, View
+from sb3_llm.words.wording import Wording, default_wording
+
+KINDS, COLORS = ("key", "ball", "box", "door"), ("red", "green", "blue", "purple", "yellow", "grey")
+THINGS = tuple((kind, color) for kind in KINDS for color in COLORS)
+COMPASS, TURNS = ("east", "south", "west", "north"), KEYS[:3]
+#: By the first move of a way: what the planner does.
+WAYS = {"ahead": "go forward", "left": "turn left", "right": "turn right", "open": "open", "clear": "pick up"}
+WAY_SHARES = (0.3, 0.3, 0.3, 0.05, 0.05)
+MAX_THINGS = 6
+DRAWN_SHARE = 0.4
+
+
+def listed(rng: np.random.Generator, language: str) -> Line:
+    """
+    :param rng: the only source of randomness
+    :param language: "en" or "zh"
+    :return: a moment of no world, told as those of MiniGrid are, with a mission for each thing and the first move to it
+    """
+    wording = draw(DRAWN, language, rng) if rng.random() < DRAWN_SHARE else default_wording(language)
+    kinds = rng.permutation(len(KINDS) * len(COLORS))[: rng.integers(2, MAX_THINGS + 1)].tolist()
+    spots = [_spot(rng, *THINGS[place]) for place in kinds]
+    seen = int(rng.integers(len(spots) + 1)) if rng.random() < 0.5 else len(spots)
+    asked = [spots[place] for place in rng.permutation(len(spots))]
+    (mission, phrase), *more = [(_mission(rng, spot.thing), wording.phrase(WAYS[str(spot.way)])) for spot in asked]
+    text = wording.room(mission, _view(rng, tuple(spots[:seen])), _past(rng, tuple(spots[seen:])))
+    drills = (exchange(DEFAULT_TEMPLATE, wording.goal(other), answer) for other, answer in more)
+    return Line(*exchange(DEFAULT_TEMPLATE, _after_phrases(wording, text), phrase), tuple(drills))
+
+
+def _spot(rng: np.random.Generator, kind: str, color: str) -> Spot:
+    """Somewhere, and the way there, which need not fit: what counts is what is told."""
+    way = str(rng.choice(list(WAYS), p=WAY_SHARES))
+    thing = Thing(kind, color, "closed" if kind == "door" else None)
+    return Spot(thing, int(rng.integers(7)), int(rng.integers(-3, 4)) or 1, way, int(rng.integers(2, 14)))
+
+
+def _mission(rng: np.random.Generator, thing: Thing) -> str:
+    patterns = [pattern for pattern in PATTERNS[thing.kind] if "{1}" not in pattern]
+    asked = patterns[int(rng.integers(len(patterns)))].format(name_of(thing._replace(state=None)))
+    return asked.removesuffix(SAY_DONE) if rng.random() < PLAIN_SHARE else asked
+
+
+def _view(rng: np.random.Generator, seen: tuple[Spot, ...]) -> View:
+    free = tuple(Free(side, int(rng.integers(5)), Thing("wall")) for side in ("ahead", "left", "right"))
+    return View(COMPASS[int(rng.integers(4))], None, free, seen, None)
+
+
+def _past(rng: np.random.Generator, before: tuple[Spot, ...]) -> Past:
+    turns = tuple(TURNS[int(place)] for place in rng.integers(len(TURNS), size=int(rng.integers(1, 3))))
+    return Past(turns, int(rng.integers(1, 4)), (), before, ())
+
+
+def _after_phrases(wording: Wording, text: str) -> str:
+    """As :meth:`sb3_llm.describe.worded.Worded.tell` does it."""
+    phrases, canonical = (tuple(map(each.phrase, KEYS[:-1])) for each in (wording, default_wording(wording.language)))
+    return text if phrases == canonical else f"{wording.listing(phrases)} {text}"
