@@ -21,6 +21,7 @@ from sb3_llm.pretrain.corpus import (
     as_line,
     as_text,
     digest,
+    lines_of,
     read_lines,
     read_manifest,
     share_out,
@@ -125,7 +126,7 @@ def test_a_part_is_told_anew_when_anything_of_it_changes() -> None:
 def test_lines_are_shared_out_and_the_manifest_accounts_for_them(written: Path) -> None:
     manifest = read_manifest(written)
     stories, sayings = manifest["sources"][: len(SMALL)], manifest["sources"][len(SMALL) :]
-    assert [entry["lines"] for entry in stories] == [56, 37, 37, 37, 19]
+    assert [entry["lines"] for entry in stories] == [50, 33, 33, 33, 17]
     assert [(entry["kind"], entry["lines"]) for entry in sayings] == [
         (kind, round(200 * share)) for kind, share in SAYINGS.items()
     ]
@@ -147,9 +148,11 @@ def test_lines_are_shared_out_and_the_manifest_accounts_for_them(written: Path) 
         assert all(completion.startswith(" ") and completion.endswith("\n") for completion in said)
     for entry in sorted(sayings, key=itemgetter("kind")):  # by the names of their files
         chapter = lines[first : first + entry["lines"]]
+        assert lines_of(manifest, entry["kind"]) == range(first, first + entry["lines"])
         first += entry["lines"]
         assert entry["sha256"] == digest(chapter)
     assert first == len(lines)
+    assert lines_of(manifest, "jokes") == range(0)
 
 
 def test_maze_hashes_in_the_manifest_are_of_the_mazes_told(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -187,7 +190,7 @@ def test_a_spoilt_part_is_noticed_and_told_anew(copied: Path, written: Path) -> 
     for content, how in (
         (whole.replace(b"north", b"south", 1), "not the one that was written"),
         (whole[: whole.rindex(b"\n", 0, -1) + 1], "not the one that was written"),
-        (whole[:-9], "broken in line 37"),
+        (whole[:-9], "broken in line 33"),
         *(
             (text + b"\n" + whole, "broken in line 1")
             for text in (b'{"a": 1}', b"[]", b'["a"]', b"[1, 2]", b"", b"\xff")

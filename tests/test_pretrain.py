@@ -5,6 +5,7 @@ import math
 import signal
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +81,18 @@ def test_learning_rate_by_hand(step: int, share: float) -> None:
 
 
 # --- training
+
+
+def test_the_first_steps_are_on_lists_alone() -> None:
+    examples = examples_of(*([(list(range(5, 15)), 4)] * 60))
+    order = np.random.default_rng(0).permutation(60)[:50]  # the others are held out
+    lists = range(20, 40)
+    config = replace(CONFIG, steps=40, practice_share=0.25, batch_tokens=100)
+    stream = [set(batch.tolist()) for batch in islice(train._batches(examples, order, lists, config), 40)]
+    assert all(batch <= set(lists) & set(order.tolist()) for batch in stream[:10])
+    assert set.union(*stream[10:]) == set(order.tolist())
+    plain = islice(train._batches(examples, order, range(0), config), 5)
+    assert set.union(*(set(batch.tolist()) for batch in plain)) == set(order.tolist()), "no lists: all lines at once"
 
 
 def test_the_same_seed_gives_the_same_weights(trained: Trained, corpus: Path, tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from sb3_llm.pretrain import corpus, experts, sayings, stories
 from sb3_llm.pretrain.corpus import tell_stories
 from sb3_llm.pretrain.experts import make_expert
 from sb3_llm.pretrain.sayings import say, talk
-from sb3_llm.pretrain.sources import SAYINGS, SOURCES, Source
+from sb3_llm.pretrain.sources import LISTS, SAYINGS, SOURCES, Source
 from sb3_llm.pretrain.stories import Line, StoryTimeout, Telling, draw_telling, tell_story, time_limit
 from sb3_llm.words.mission import parse
 from sb3_llm.words.statements import LORE
@@ -254,11 +254,11 @@ def test_sayings_are_lines_in_both_languages(kind: str) -> None:
     chinese = [not line.text().isascii() for line in lines]
     assert np.mean(chinese) == pytest.approx(0.3, abs=0.08)
     assert len(set(lines)) > 100
-    assert not any(line.more for line in lines)
+    assert any(line.more for line in lines) is (kind == LISTS)
     for prompt, completion, _ in lines:
         assert completion.endswith("\n")
         assert (prompt == "") is (kind == "statements")
-        assert completion[:1] in {"questions": " ", "talks": " ", "dialogue": "\n"}.get(kind, completion)
+        assert completion[:1] in {"questions": " ", "talks": " ", LISTS: " ", "dialogue": "\n"}.get(kind, completion)
         if kind == "dialogue":
             speakers = LORE["en" if (prompt + completion).isascii() else "zh"].speakers
             turns = (prompt + completion).strip().split("\n")
