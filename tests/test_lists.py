@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 
 from sb3_llm.describe.actions import KEYS
-from sb3_llm.pretrain import lists as module
 from sb3_llm.pretrain.lists import MAX_THINGS, WAYS, listed
+from sb3_llm.pretrain.sayings import say
+from sb3_llm.pretrain.sources import LISTS
 from sb3_llm.pretrain.stories import Line
 from sb3_llm.words.held_out import find_held_out
+from sb3_llm.words.wording import default_wording, draw_wording
 
 WAY = re.compile(r"(\w+ (?:key|ball|box|door)) way (\w+)")
 NAMED = re.compile(r"Goal: .*?(\w+ (?:key|ball|box|door))")
@@ -17,13 +19,8 @@ NAMED = re.compile(r"Goal: .*?(\w+ (?:key|ball|box|door))")
 
 @pytest.fixture(scope="module")
 def plain() -> list[Line]:
-    """Canonical English."""
-    patch = pytest.MonkeyPatch()
-    patch.setattr(module, "DRAWN_SHARE", 0.0)
     rng = np.random.default_rng(0)
-    lines = [listed(rng, "en") for _ in range(200)]
-    patch.undo()
-    return lines
+    return [listed(rng, default_wording()) for _ in range(200)]
 
 
 def test_the_answer_stands_in_the_list(plain: list[Line]) -> None:
@@ -52,17 +49,27 @@ def test_nothing_but_the_list_tells_the_answer(plain: list[Line]) -> None:
 
 
 @pytest.mark.parametrize("language", ["en", "zh"])
-def test_drawn_words_are_listed_and_none_is_held_out(language: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "DRAWN_SHARE", 1.0)
+def test_drawn_words_are_listed_and_none_is_held_out(language: str) -> None:
     rng = np.random.default_rng(0)
-    lines = [listed(rng, language) for _ in range(150)]
+    lines = [listed(rng, draw_wording(rng, language)) for _ in range(150)]
     assert not [line for line in lines if find_held_out(line.text())]
     answers = [(line, completion.strip()) for line in lines for _, completion in line.exchanges()]
-    strange = [(line, answer) for line, answer in answers if answer not in KEYS]
+    canonical = {default_wording(language).phrase(key) for key in KEYS}
+    strange = [(line, answer) for line, answer in answers if answer not in canonical]
     assert len(strange) > 50
-    assert np.mean([answer in line.prompt for line, answer in strange]) > 0.8
+    assert all(answer in line.prompt.split("\n")[0] for line, answer in strange)
+
+
+def test_lists_are_plain_and_the_reworded_ones_are_not() -> None:
+    rng = np.random.default_rng(0)
+    plain, reworded = ([say(kind, rng).prompt for _ in range(200)] for kind in (LISTS, "reworded"))
+    assert all(NAMED.search(text) and WAY.search(text) for text in plain)
+    canonical = [bool(WAY.search(text)) for text in reworded]
+    chinese = [not text.isascii() for text in reworded]
+    assert 0.2 < np.mean(canonical) < 0.55
+    assert np.mean(chinese) == pytest.approx(0.3, abs=0.1)
 
 
 def test_they_are_the_same_for_the_same_seed() -> None:
-    one, other = (listed(np.random.default_rng(5), "en") for _ in range(2))
+    one, other = (listed(np.random.default_rng(5), default_wording()) for _ in range(2))
     assert one == other

@@ -3,7 +3,6 @@
 import numpy as np
 
 from sb3_llm.describe.actions import KEYS
-from sb3_llm.describe.worded import DRAWN, draw
 from sb3_llm.pretrain.drills import PATTERNS, PLAIN_SHARE, SAY_DONE
 from sb3_llm.pretrain.planner import name_of
 from sb3_llm.pretrain.stories import Line, exchange
@@ -18,16 +17,14 @@ COMPASS, TURNS = ("east", "south", "west", "north"), KEYS[:3]
 WAYS = {"ahead": "go forward", "left": "turn left", "right": "turn right", "open": "open", "clear": "pick up"}
 WAY_SHARES = (0.3, 0.3, 0.3, 0.05, 0.05)
 MAX_THINGS = 6
-DRAWN_SHARE = 0.4
 
 
-def listed(rng: np.random.Generator, language: str) -> Line:
+def listed(rng: np.random.Generator, wording: Wording) -> Line:
     """
     :param rng: the only source of randomness
-    :param language: "en" or "zh"
+    :param wording: how it is told
     :return: a moment of no world, told as those of MiniGrid are, with a mission for each thing and the first move to it
     """
-    wording = draw(DRAWN, language, rng) if rng.random() < DRAWN_SHARE else default_wording(language)
     kinds = rng.permutation(len(KINDS) * len(COLORS))[: rng.integers(2, MAX_THINGS + 1)].tolist()
     spots = [_spot(rng, *THINGS[place]) for place in kinds]
     seen = int(rng.integers(len(spots) + 1)) if rng.random() < 0.5 else len(spots)

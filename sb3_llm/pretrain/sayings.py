@@ -5,27 +5,32 @@ import numpy as np
 from sb3_llm.describe.dialogue import describe_dialogue
 from sb3_llm.envs.dialogue import BOOK, DialogueEnv
 from sb3_llm.pretrain.lists import listed
+from sb3_llm.pretrain.sources import LISTS
 from sb3_llm.pretrain.stories import Line, exchange
 from sb3_llm.prompt import DEFAULT_TEMPLATE
 from sb3_llm.words.statements import dialogue, question, statements
+from sb3_llm.words.wording import default_wording, draw_wording
 
-CHINESE_SHARE = 0.3
+CHINESE_SHARE = 0.3  # of the sayings, but for lists, which are all English
+DRAWN_SHARE = 0.5  # of the reworded lists; the others are canonical
 
 
 def say(kind: str, rng: np.random.Generator) -> Line:
     """
-    :param kind: "statements", "questions", "lists", "dialogue" or "talks"
+    :param kind: "lists", "reworded", "statements", "questions", "dialogue" or "talks"
     :param rng: the only source of randomness
     :return: one line
     """
+    if kind == LISTS:
+        return listed(rng, default_wording())
     language = "zh" if rng.random() < CHINESE_SHARE else "en"
     if kind == "statements":
         return Line("", f"{statements(rng, language)}\n")
     if kind == "questions":
         asked, answer = question(rng, language)
         return Line(asked, f" {answer}\n")
-    if kind == "lists":
-        return listed(rng, language)
+    if kind == "reworded":
+        return listed(rng, draw_wording(rng, language) if rng.random() < DRAWN_SHARE else default_wording(language))
     if kind == "talks":
         return talk(rng, language)
     turns = dialogue(rng, language)

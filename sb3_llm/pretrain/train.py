@@ -141,8 +141,8 @@ def _batches(examples: Examples, order: np.ndarray, lists: range, config: Pretra
     """:return: the lines of each batch: at first of lists alone, if there are any, and then of all lines."""
     practice = order[np.isin(order, lists)]
     steps = round(config.practice_share * config.steps) if len(practice) else 0
-    first, then = (batches(examples.lengths(), part, config.batch_tokens, config.seed) for part in (practice, order))
-    return chain(islice(first, steps), then)
+    first = batches(examples.lengths(), practice, config.batch_tokens // 2, config.seed)
+    return chain(islice(first, steps), batches(examples.lengths(), order, config.batch_tokens, config.seed))
 
 
 def _train(
