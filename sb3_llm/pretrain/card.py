@@ -38,8 +38,8 @@ actions. {plans:.0%} of a story's steps also say what they are for, and {questio
 rooms, {drills:.0%} of the summaries are followed by drills: up to {max_drills} other missions, each with what the
 planner would do for it in the same moment. The lists are invented moments of no world, with up to {max_things} things
 in the words of a summary, a mission for each and the first move to it; the reworded ones are the same in other words.
-Of the sayings but lists {chinese:.0%} are Chinese. The talks are moments of `sb3_llm/Dialogue-v0` after random acts, each
-with another random act: its words, and not what to say there.
+Of the sayings but lists {chinese:.0%} are Chinese. The talks are moments of `sb3_llm/Dialogue-v0` after random acts,
+each with another random act: its words, and not what to say there.
 
 The text's summary holds the first move and the length of ways to what was seen, found by breadth-first search over
 what the agent itself saw. So part of the navigation is the describer's, and not the model's.
