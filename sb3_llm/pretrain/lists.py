@@ -8,6 +8,7 @@ from sb3_llm.pretrain.planner import name_of
 from sb3_llm.pretrain.stories import Line, exchange
 from sb3_llm.prompt import DEFAULT_TEMPLATE
 from sb3_llm.words.facts import Free, Past, Spot, Thing, View
+from sb3_llm.words.mission import GoTo, Open, PickUp, parse
 from sb3_llm.words.wording import Wording, default_wording
 
 KINDS, COLORS = ("key", "ball", "box", "door"), ("red", "green", "blue", "purple", "yellow", "grey")
@@ -17,19 +18,23 @@ COMPASS, TURNS = ("east", "south", "west", "north"), KEYS[:3]
 WAYS = {"ahead": "go forward", "left": "turn left", "right": "turn right", "open": "open", "clear": "pick up"}
 WAY_SHARES = (0.3, 0.3, 0.3, 0.05, 0.05)
 MAX_THINGS = 6
+REACH_SHARE = 0.5  # of the lists have one of their things in reach
 
 
 def listed(rng: np.random.Generator, wording: Wording) -> Line:
     """
     :param rng: the only source of randomness
     :param wording: how it is told
-    :return: a moment of no world, told as those of MiniGrid are, with a mission for each thing and the first move to it
+    :return: a moment of no world, told as those of MiniGrid are: a mission or two for each thing, and what to do for it
     """
-    kinds = rng.permutation(len(KINDS) * len(COLORS))[: rng.integers(2, MAX_THINGS + 1)].tolist()
+    kinds = rng.permutation(len(THINGS))[: rng.integers(2, MAX_THINGS + 1)].tolist()
     spots = [_spot(rng, *THINGS[place]) for place in kinds]
-    seen = int(rng.integers(len(spots) + 1)) if rng.random() < 0.5 else len(spots)
-    asked = [spots[place] for place in rng.permutation(len(spots))]
-    (mission, phrase), *more = [(_mission(rng, spot.thing), wording.phrase(WAYS[str(spot.way)])) for spot in asked]
+    if rng.random() < REACH_SHARE:
+        spots[0] = spots[0]._replace(ahead=1, right=0, way="here")
+    seen = int(rng.integers(1, len(spots) + 1)) if rng.random() < 0.5 else len(spots)
+    drawn = [(_mission(rng, spot.thing), spot) for spot in (spots[0], *spots)]
+    asked = [drawn[place] for place in rng.permutation(len(drawn))]
+    (mission, phrase), *more = [(mission, wording.phrase(_answer(mission, spot))) for mission, spot in asked]
     text = wording.room(mission, _view(rng, tuple(spots[:seen])), _past(rng, tuple(spots[seen:])))
     drills = (exchange(DEFAULT_TEMPLATE, wording.goal(other), answer) for other, answer in more)
     return Line(*exchange(DEFAULT_TEMPLATE, _after_phrases(wording, text), phrase), tuple(drills))
@@ -48,8 +53,17 @@ def _mission(rng: np.random.Generator, thing: Thing) -> str:
     return asked.removesuffix(SAY_DONE) if rng.random() < PLAIN_SHARE else asked
 
 
+def _answer(mission: str, spot: Spot) -> str:
+    """What the planner does: the way's first move, and in reach what the mission ends with."""
+    task = parse(mission)
+    return WAYS.get(str(spot.way)) or {GoTo: "done", PickUp: "pick up", Open: "open"}[type(task)]
+
+
 def _view(rng: np.random.Generator, seen: tuple[Spot, ...]) -> View:
-    free = tuple(Free(side, int(rng.integers(5)), Thing("wall")) for side in ("ahead", "left", "right"))
+    ahead, *sides = (Free(side, int(rng.integers(5)), Thing("wall")) for side in ("ahead", "left", "right"))
+    if seen[0].way == "here":
+        ahead = Free("ahead", 0, seen[0].thing)
+    free = (ahead, *sides)
     return View(COMPASS[int(rng.integers(4))], None, free, seen, None)
 
 
@@ -60,5 +74,5 @@ def _past(rng: np.random.Generator, before: tuple[Spot, ...]) -> Past:
 
 def _after_phrases(wording: Wording, text: str) -> str:
     """As :meth:`sb3_llm.describe.worded.Worded.tell` does it."""
-    phrases, canonical = (tuple(map(each.phrase, KEYS[:-1])) for each in (wording, default_wording(wording.language)))
+    phrases, canonical = (tuple(map(each.phrase, KEYS)) for each in (wording, default_wording(wording.language)))
     return text if phrases == canonical else f"{wording.listing(phrases)} {text}"
