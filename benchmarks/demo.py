@@ -21,9 +21,9 @@ from sb3_llm.training import Run, RunFolder
 METHODS = {"PPO(LLMPolicy)": {"policy": "llm"}, "PPO(MlpPolicy)": {"policy": "mlp"}}
 TEST_SEED = 10_000  # far from the seeds of training
 READ = (
-    "The embedded model had read stories of BabyAI's bot and of shortest paths in mazes of the training split, and no "
-    "MiniGrid-* task, test maze or their twins (sb3_llm/embedded/README.md). The MLP starts from nothing, and sees at "
-    "least the same information. Both get the same number of steps, which cost the MLP far fewer seconds."
+    "The embedded model had read stories of experts in other worlds, and no MiniGrid-* task, test maze or their twins "
+    "(sb3_llm/embedded/README.md). The MLP starts from nothing, and sees at least the same information. Both get the "
+    "same number of steps, which cost the MLP far fewer seconds."
 )
 
 
@@ -50,29 +50,29 @@ class Row:
     curve: list[Point]
 
 
-def tasks(maze_steps: int, doorkey_steps: int) -> list[Task]:
+def tasks(maze_steps: int, corridor_steps: int) -> list[Task]:
     """:return: the demo's tasks; mazes are tested on layouts that are never trained on."""
     return [
         Task("sb3_llm/Maze-v0", maze_steps, 100, {"split": "test"}),
-        Task("MiniGrid-DoorKey-5x5-v0", doorkey_steps, 250, {}),
+        Task("MiniGrid-KeyCorridorS3R1-v0", corridor_steps, 270, {}),
     ]
 
 
 def demo(
     out: Annotated[Path, typer.Option(help="Folder for models, table and figure.")] = Path("runs/demo"),
-    maze_steps: Annotated[int, typer.Option(min=1)] = 8_192,
-    doorkey_steps: Annotated[int, typer.Option(min=1)] = 6_144,
+    maze_steps: Annotated[int, typer.Option(min=1)] = 4_096,
+    corridor_steps: Annotated[int, typer.Option(min=1)] = 6_144,
     episodes: Annotated[int, typer.Option(help="Test episodes before and after.", min=1)] = 200,
     seed: int = 0,
     control: Annotated[bool, typer.Option("--control", help="Train the same network without pretraining too.")] = False,
 ) -> None:
-    """Train PPO(LLMPolicy) and PPO(MlpPolicy) on a maze and on DoorKey-5x5; print a table, draw the curves."""
+    """Train PPO(LLMPolicy) and PPO(MlpPolicy) on a maze and on KeyCorridorS3R1; print a table, draw the curves."""
     console, rows = Console(), []
     methods = dict(METHODS)
     if control:
         fresh = fresh_weights("embedded", out / "fresh", seed)
         methods["PPO(LLMPolicy), no pretraining"] = {"policy": "llm", "model": fresh}
-    for task in tasks(maze_steps, doorkey_steps):
+    for task in tasks(maze_steps, corridor_steps):
         rows.append(random_row(task, episodes, seed))
         for name, settings in methods.items():
             console.print(f"{task.env_id}: {name}")
