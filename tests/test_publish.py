@@ -142,7 +142,7 @@ def card() -> str:
         "60% canonical English, 20% drawn English, 10% canonical Chinese, 10% drawn Chinese",
         "90% of the stories tell a summary",
         "80% of the summaries are followed by drills: up to 5 other missions",
-        "sayings 30% are Chinese",
+        "sayings but lists 30% are Chinese",
         "`sb3_llm/Dialogue-v0` after random acts",
         "| BabyAI-GoToLocal-v0 | 1,234 | 500 | 86.7% |",
         "| sb3_llm/Maze-v0 size=3 split=train | 56 | 0 | 2.8% |",
