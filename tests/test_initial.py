@@ -76,5 +76,5 @@ def test_a_card_is_answered_by_its_list() -> None:
 
 @pytest.mark.slow
 def test_it_learns_to_look_up_what_ordinary_weights_do_not() -> None:
-    assert dict(learning(plant, 150))[150] > 0.97
-    assert dict(learning(lambda model: None, 150))[150] < 0.9
+    assert dict(learning(plant, 200))[200] > 0.97
+    assert dict(learning(lambda model: None, 200))[200] < 0.9
