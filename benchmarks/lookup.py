@@ -22,7 +22,7 @@ from sb3_llm.pretrain.train import build_model, learning_rate, make_optimizers, 
 
 RESULTS = Path(__file__).parent / "results" / "lookup.json"
 CARDS, TESTED, TOKENS, EVERY = 4000, 200, 1200, 50
-HEADS = 5  # twice as many and half as wide learn it later on cards as short as these
+HEADS, QUERIES = 5, 6
 NAMES = [f"{color} {kind}" for color in ("red", "green", "blue", "grey") for kind in ("key", "ball", "box")]
 WAYS = {"ahead": "go forward", "left": "turn left", "right": "turn right"}
 LAYOUTS: dict[str, Callable[[LlamaForCausalLM], None]] = {
@@ -35,11 +35,11 @@ LAYOUTS: dict[str, Callable[[LlamaForCausalLM], None]] = {
 
 def lookup(
     steps: Annotated[int, typer.Option(min=1)] = 200,
-    queries: Annotated[int, typer.Option(help="Of each card.", min=1)] = 6,
+    heads: Annotated[int, typer.Option(help="Of attention; more are narrower.", min=1)] = HEADS,
     out: Annotated[Path, typer.Option(help="Where the accuracies go.")] = RESULTS,
 ) -> None:
     """Train a small model on lists of two or three things and questions about them: about 5 minutes."""
-    found = {name: dict(learning(layout, steps, queries)) for name, layout in LAYOUTS.items()}
+    found = {name: dict(learning(layout, steps, heads)) for name, layout in LAYOUTS.items()}
     write_text(out, json.dumps(found, indent=1) + "\n")
     Console().print(table(found))
 
@@ -52,11 +52,11 @@ def table(found: dict[str, dict[int, float]]) -> Table:
     return shown
 
 
-def learning(layout: Callable[[LlamaForCausalLM], None], steps: int, queries: int = 6) -> Iterator[tuple[int, float]]:
+def learning(layout: Callable[[LlamaForCausalLM], None], steps: int, heads: int = HEADS) -> Iterator[tuple[int, float]]:
     """:return: steps done and share of right answers, every so many steps."""
     rng = np.random.default_rng(0)
-    cards = [card(rng, queries) for _ in range(CARDS)]
-    config = PretrainConfig(steps=steps, heads=HEADS, batch_tokens=TOKENS, vocab_size=400, context=256, warmup_steps=20)
+    cards = [card(rng) for _ in range(CARDS)]
+    config = PretrainConfig(steps=steps, heads=heads, batch_tokens=TOKENS, vocab_size=400, context=256, warmup_steps=20)
     tokenizer = train_tokenizer([line.text() for line in cards], config.vocab_size, config.context)
     examples = encode(cards, tokenizer)
     model = build_model(config, tokenizer, layout)
@@ -76,12 +76,12 @@ def learning(layout: Callable[[LlamaForCausalLM], None], steps: int, queries: in
             yield step + 1, right_answers(model, examples)
 
 
-def card(rng: np.random.Generator, queries: int) -> Line:
+def card(rng: np.random.Generator) -> Line:
     """:return: two or three things and the way to each, and then which way to go for one of them, several times."""
     listed = [NAMES[place] for place in rng.permutation(len(NAMES))[: rng.integers(2, 4)]]
     way = {name: str(rng.choice(list(WAYS))) for name in listed}
     told = ", ".join(f"{name} way {way[name]} {rng.integers(1, 14)}" for name in listed)
-    asked = [str(rng.choice(listed)) for _ in range(queries)]
+    asked = [str(rng.choice(listed)) for _ in range(QUERIES)]
     first, *more = (Exchange(f"Goal: go to the {name}.\nAction:", f" {WAYS[way[name]]}\n") for name in asked)
     return Line(f"Seen: {told}. {first.prompt}", first.completion, tuple(more))
 

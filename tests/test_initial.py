@@ -5,7 +5,7 @@ import pytest
 import torch
 from transformers import LlamaForCausalLM
 
-from benchmarks.lookup import card, learning
+from benchmarks.lookup import QUERIES, card, learning
 from sb3_llm.pretrain.initial import plant
 from sb3_llm.pretrain.settings import PretrainConfig
 from sb3_llm.pretrain.stories import Line
@@ -67,8 +67,8 @@ def test_heads_of_any_width_are_laid_out(width: int, heads: int) -> None:
 def test_a_card_is_answered_by_its_list() -> None:
     rng = np.random.default_rng(0)
     for _ in range(20):
-        line = card(rng, 4)
-        assert len(line.exchanges()) == 4
+        line = card(rng)
+        assert len(line.exchanges()) == QUERIES
         for prompt, phrase in line.exchanges():
             name = prompt.partition("Goal: go to the ")[2].partition(".")[0]
             assert f"{name} way {phrase.split()[-1].replace('forward', 'ahead')}" in line.prompt

@@ -1,12 +1,14 @@
 """Lists: each mission names one of the things told, and the answer is the first move of the way told for it."""
 
 import re
+from itertools import pairwise
 
 import numpy as np
 import pytest
 
 from sb3_llm.describe.actions import KEYS
-from sb3_llm.pretrain.lists import MAX_THINGS, WAYS, listed
+from sb3_llm.pretrain.lists import MAX_THINGS, listed
+from sb3_llm.pretrain.planner import MOVES
 from sb3_llm.pretrain.sayings import say
 from sb3_llm.pretrain.sources import LISTS
 from sb3_llm.pretrain.stories import Line
@@ -34,7 +36,7 @@ def test_the_answer_stands_in_the_list(plain: list[Line]) -> None:
             assert named is not None, prompt
             asked.append(named[2])
             way = told[named[2]]
-            assert phrase.strip() == (IN_REACH.get(named[1], "pick up") if way == "in reach" else WAYS[way])
+            assert phrase.strip() == (IN_REACH.get(named[1], "pick up") if way == "in reach" else MOVES[way])
         assert sorted(set(asked)) == sorted(told)
         assert len(asked) == len(told) + 1
         assert 2 <= len(told) <= MAX_THINGS
@@ -44,11 +46,12 @@ def test_the_answer_stands_in_the_list(plain: list[Line]) -> None:
 
 
 def test_nothing_but_the_list_tells_the_answer(plain: list[Line]) -> None:
-    """Each answer is as likely whatever comes before it: where the thing stands, and what was asked before."""
+    """Missions for different things come in random order: the answer to one says nothing of the next one's."""
     moves = {"turn left": 0, "go forward": 1, "turn right": 2}
-    first = [line.exchanges()[0].completion.strip() for line in plain]
-    second = [line.exchanges()[1].completion.strip() for line in plain]
-    pairs = [(moves[a], moves[b]) for a, b in zip(first, second, strict=True) if a in moves and b in moves]
+    neighbours = [pair for line in plain for pair in pairwise(line.exchanges())]
+    others = [pair for pair in neighbours if len({NAMED.search(prompt)[2] for prompt, _ in pair}) == 2]
+    said = [tuple(phrase.strip() for _, phrase in pair) for pair in others]
+    pairs = [(moves[a], moves[b]) for a, b in said if a in moves and b in moves]
     counts = np.zeros((3, 3))
     np.add.at(counts, tuple(np.transpose(pairs)), 1)
     expected = counts.sum(1, keepdims=True) * counts.sum(0) / counts.sum()

@@ -53,8 +53,7 @@ class Worded(Describer):
 
     def tell(self, obs: Any, turns: Sequence[str]) -> str:
         """:return: the observation text, after a list of the phrases where they are not the canonical ones."""
-        text = self.observation(obs, tuple(turns))
-        return text if self.phrases == self._canonical() else f"{self.words.listing(self.phrases)} {text}"
+        return after_phrases(self.observation(obs, tuple(turns)), self.words, self.phrases, self.keys)
 
     @property
     def phrases(self) -> tuple[str, ...]:
@@ -69,10 +68,6 @@ class Worded(Describer):
         """:return: the phrases of the present episode, each with the environment's number of its action."""
         return dict(zip(self.phrases, self.actions.values(), strict=True))
 
-    def _canonical(self) -> tuple[str, ...]:
-        words = default_wording(self.language)
-        return tuple(words.phrase(key) for key in self.keys)
-
     @abstractmethod
     def remember(self, obs: Any) -> None:
         """Begin a new memory with an episode's first observation."""
@@ -80,6 +75,18 @@ class Worded(Describer):
     @abstractmethod
     def observation(self, obs: Any, turns: tuple[str, ...]) -> str:
         """:return: the observation text."""
+
+
+def after_phrases(text: str, words: Wording, phrases: tuple[str, ...], keys: tuple[str, ...]) -> str:
+    """
+    :param text: of an observation
+    :param words: that tell it
+    :param phrases: of the actions
+    :param keys: of the actions
+    :return: the text, after a list of the phrases where they are not the language's canonical ones
+    """
+    canonical = default_wording(words.language)
+    return text if phrases == tuple(map(canonical.phrase, keys)) else f"{words.listing(phrases)} {text}"
 
 
 def draw(wording: str, language: str, rng: np.random.Generator) -> Wording:

@@ -19,9 +19,9 @@ def plant(model: LlamaForCausalLM) -> None:
     same directions, so that a word and those before it can be compared. In the layers above, queries and keys start
     equal, so that like looks for like: the mimetic initialisation of Trockman and Kolter (arXiv 2305.09828).
     Together they are nearly the induction circuit of Olsson et al. (arXiv 2209.11895): find the place where these words
-    stood before, and say what came next. From ordinary weights a model of this size did not learn in 50,000 lookups
-    which of the listed things the mission names; from these it does within 7,000 (benchmarks/LOG.md). Everything is
-    trained on as usual.
+    stood before, and say what came next. From ordinary weights a model of this size did not learn to look up which of
+    the listed things the mission names; from these it does in 200 small steps (`python -m benchmarks lookup`).
+    Everything is trained on as usual.
 
     :param model: with fresh weights and biases in its attention; changed in place
     """

@@ -3,20 +3,20 @@
 import numpy as np
 
 from sb3_llm.describe.actions import KEYS
+from sb3_llm.describe.view import COMPASS
+from sb3_llm.describe.worded import after_phrases
 from sb3_llm.pretrain.drills import PATTERNS, PLAIN_SHARE, SAY_DONE
-from sb3_llm.pretrain.planner import name_of
+from sb3_llm.pretrain.planner import MOVES, name_of
 from sb3_llm.pretrain.stories import Line, exchange
 from sb3_llm.prompt import DEFAULT_TEMPLATE
 from sb3_llm.words.facts import Free, Past, Spot, Thing, View
 from sb3_llm.words.mission import GoTo, Open, PickUp, parse
-from sb3_llm.words.wording import Wording, default_wording
+from sb3_llm.words.wording import Wording
 
 KINDS, COLORS = ("key", "ball", "box", "door"), ("red", "green", "blue", "purple", "yellow", "grey")
 THINGS = tuple((kind, color) for kind in KINDS for color in COLORS)
-COMPASS, TURNS = ("east", "south", "west", "north"), KEYS[:3]
-#: By the first move of a way: what the planner does.
-WAYS = {"ahead": "go forward", "left": "turn left", "right": "turn right", "open": "open", "clear": "pick up"}
-WAY_SHARES = (0.3, 0.3, 0.3, 0.05, 0.05)
+TURNS = KEYS[:3]
+WAY_SHARES = {"ahead": 0.3, "left": 0.3, "right": 0.3, "open": 0.05, "clear": 0.05}
 MAX_THINGS = 6
 REACH_SHARE = 0.5  # of the lists have one of their things in reach
 
@@ -37,12 +37,15 @@ def listed(rng: np.random.Generator, wording: Wording) -> Line:
     (mission, phrase), *more = [(mission, wording.phrase(_answer(mission, spot))) for mission, spot in asked]
     text = wording.room(mission, _view(rng, tuple(spots[:seen])), _past(rng, tuple(spots[seen:])))
     drills = (exchange(DEFAULT_TEMPLATE, wording.goal(other), answer) for other, answer in more)
-    return Line(*exchange(DEFAULT_TEMPLATE, _after_phrases(wording, text), phrase), tuple(drills))
+    return Line(
+        *exchange(DEFAULT_TEMPLATE, after_phrases(text, wording, tuple(map(wording.phrase, KEYS)), KEYS), phrase),
+        tuple(drills),
+    )
 
 
 def _spot(rng: np.random.Generator, kind: str, color: str) -> Spot:
     """Somewhere, and the way there, which need not fit: what counts is what is told."""
-    way = str(rng.choice(list(WAYS), p=WAY_SHARES))
+    way = str(rng.choice(list(WAY_SHARES), p=list(WAY_SHARES.values())))
     thing = Thing(kind, color, "closed" if kind == "door" else None)
     return Spot(thing, int(rng.integers(7)), int(rng.integers(-3, 4)) or 1, way, int(rng.integers(2, 14)))
 
@@ -56,7 +59,7 @@ def _mission(rng: np.random.Generator, thing: Thing) -> str:
 def _answer(mission: str, spot: Spot) -> str:
     """What the planner does: the way's first move, and in reach what the mission ends with."""
     task = parse(mission)
-    return WAYS.get(str(spot.way)) or {GoTo: "done", PickUp: "pick up", Open: "open"}[type(task)]
+    return MOVES.get(str(spot.way)) or {GoTo: "done", PickUp: "pick up", Open: "open"}[type(task)]
 
 
 def _view(rng: np.random.Generator, seen: tuple[Spot, ...]) -> View:
@@ -70,9 +73,3 @@ def _view(rng: np.random.Generator, seen: tuple[Spot, ...]) -> View:
 def _past(rng: np.random.Generator, before: tuple[Spot, ...]) -> Past:
     turns = tuple(TURNS[int(place)] for place in rng.integers(len(TURNS), size=int(rng.integers(1, 3))))
     return Past(turns, int(rng.integers(1, 4)), (), before, ())
-
-
-def _after_phrases(wording: Wording, text: str) -> str:
-    """As :meth:`sb3_llm.describe.worded.Worded.tell` does it."""
-    phrases, canonical = (tuple(map(each.phrase, KEYS)) for each in (wording, default_wording(wording.language)))
-    return text if phrases == canonical else f"{wording.listing(phrases)} {text}"
