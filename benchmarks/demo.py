@@ -50,29 +50,29 @@ class Row:
     curve: list[Point]
 
 
-def tasks(maze_steps: int, corridor_steps: int) -> list[Task]:
+def tasks(maze_steps: int, minigrid_steps: int) -> list[Task]:
     """:return: the demo's tasks; mazes are tested on layouts that are never trained on."""
     return [
         Task("sb3_llm/Maze-v0", maze_steps, 100, {"split": "test"}),
-        Task("MiniGrid-KeyCorridorS3R1-v0", corridor_steps, 270, {}),
+        Task("MiniGrid-PutNear-6x6-N2-v0", minigrid_steps, 30, {}),
     ]
 
 
 def demo(
     out: Annotated[Path, typer.Option(help="Folder for models, table and figure.")] = Path("runs/demo"),
     maze_steps: Annotated[int, typer.Option(min=1)] = 4_096,
-    corridor_steps: Annotated[int, typer.Option(min=1)] = 6_144,
+    minigrid_steps: Annotated[int, typer.Option(min=1)] = 8_192,
     episodes: Annotated[int, typer.Option(help="Test episodes before and after.", min=1)] = 200,
     seed: int = 0,
     control: Annotated[bool, typer.Option("--control", help="Train the same network without pretraining too.")] = False,
 ) -> None:
-    """Train PPO(LLMPolicy) and PPO(MlpPolicy) on a maze and on KeyCorridorS3R1; print a table, draw the curves."""
+    """Train PPO(LLMPolicy) and PPO(MlpPolicy) on a maze and on PutNear-6x6-N2; print a table, draw the curves."""
     console, rows = Console(), []
     methods = dict(METHODS)
     if control:
         fresh = fresh_weights("embedded", out / "fresh", seed)
         methods["PPO(LLMPolicy), no pretraining"] = {"policy": "llm", "model": fresh}
-    for task in tasks(maze_steps, corridor_steps):
+    for task in tasks(maze_steps, minigrid_steps):
         rows.append(random_row(task, episodes, seed))
         for name, settings in methods.items():
             console.print(f"{task.env_id}: {name}")

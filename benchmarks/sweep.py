@@ -16,7 +16,7 @@ from stable_baselines3 import A2C, PPO
 from sb3_llm import LLMPolicy, make_vec_env, presets
 
 RESULTS = Path(__file__).parent / "results" / "sweep.jsonl"
-TASK = "MiniGrid-KeyCorridorS3R1-v0"  # .68 before training; results/sweep.jsonl is of an earlier model on DoorKey-5x5
+TASK = "MiniGrid-PutNear-6x6-N2-v0"  # .70 before training; results/sweep.jsonl is of an earlier model on DoorKey-5x5
 STEPS, N_ENVS = 4096, 16
 MODES = ("full", "lora", "top:2", "head")
 #: Of PPO and A2C the learning rate, of TRPO the bound on the KL divergence of one step.

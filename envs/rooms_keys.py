@@ -4,7 +4,7 @@ import numpy as np
 from minigrid.core.constants import COLOR_NAMES
 from minigrid.core.world_object import Door, Key, WorldObj
 
-from sb3_llm.envs.rooms_layout import Cell, Link, divided, hall, neighbours, pick, shuffled, side_of
+from sb3_llm.envs.rooms_layout import MIN_SIDE, Cell, Link, divided, hall, neighbours, pick, shuffled, side_of
 from sb3_llm.envs.rooms_world import GREEN, REACH, USE_KEY, World, ask_to_open, draw_thing, name_of
 
 Random = np.random.Generator
@@ -116,7 +116,7 @@ def draw_corridor(rng: Random, max_size: int) -> World:
 
 def _hall(rng: Random, max_size: int) -> tuple[World, Link, Link]:
     """:return: a world with its locked door and key, and the links of the locked room and of the key's."""
-    world = World(rng, hall(rng, max_size))
+    world = World(rng, hall(rng, max_size, pick(rng, (1, MIN_SIDE))))
     locked, key_room = shuffled(rng, world.plan.links)[:2]
     color, *others = shuffled(rng, COLOR_NAMES)
     _lock(world, locked, color)

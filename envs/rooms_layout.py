@@ -274,23 +274,24 @@ def chain(rng: np.random.Generator, size: Cell, count: int) -> Plan:
     return Plan(*size, tuple(whole.rooms[number] for number in order), links)
 
 
-def hall(rng: np.random.Generator, max_size: int) -> Plan:
+def hall(rng: np.random.Generator, max_size: int, least: int = MIN_SIDE) -> Plan:
     """
     Lay rooms on both sides of a corridor.
 
     :param max_size: the largest outer width and height, 9 or more
+    :param least: cells that the rooms' sides have at least
     :return: the corridor as room 0, and the others, each joined to it by one link
     """
-    across, along = range(2 * MIN_SIDE + 5, min(max_size, 2 * MAX_SIDE + 5) + 1), range(6, max_size + 1)
+    across, along = range(2 * least + 5, min(max_size, 2 * MAX_SIDE + 5) + 1), range(2 * least + 2, max_size + 1)
     upright = bool(rng.integers(2))
     width, height = pick(rng, free_sizes(across, along) if upright else free_sizes(along, across))
     width, height = (width, height) if upright else (height, width)
-    broad = int(rng.integers(1, min(3, width - 4 - 2 * MIN_SIDE) + 1))
+    broad = int(rng.integers(1, min(3, width - 4 - 2 * least) + 1))
     both = width - 4 - broad  # the rooms' depths together
-    deep = int(rng.integers(max(MIN_SIDE, both - MAX_SIDE), min(MAX_SIDE, both - MIN_SIDE) + 1))
+    deep = int(rng.integers(max(least, both - MAX_SIDE), min(MAX_SIDE, both - least) + 1))
     sides = ((1, deep), (deep + broad + 3, width - 2))
     rooms = [Room(deep + 2, 1, deep + broad + 1, height - 2)]
-    rooms += [Room(left, top, right, bottom) for left, right in sides for top, bottom in _segments(rng, height)]
+    rooms += [Room(left, top, right, bottom) for left, right in sides for top, bottom in _segments(rng, height, least)]
     if not upright:
         rooms = [Room(top, left, bottom, right) for left, top, right, bottom in rooms]
         width, height = height, width
@@ -298,11 +299,11 @@ def hall(rng: np.random.Generator, max_size: int) -> Plan:
     return Plan(width, height, tuple(rooms), tuple(doors))
 
 
-def _segments(rng: np.random.Generator, length: int) -> list[Cell]:
+def _segments(rng: np.random.Generator, length: int, least: int) -> list[Cell]:
     """Cut the inside of a length into rooms."""
     found, low, high = [], 1, length - 2
-    while (left := high - low + 1) > MAX_SIDE or (left > 2 * MIN_SIDE and rng.integers(3)):
-        size = int(rng.integers(MIN_SIDE, min(left - MIN_SIDE - 1, MAX_SIDE) + 1))
+    while (left := high - low + 1) > MAX_SIDE or (left > 2 * least and rng.integers(3)):
+        size = int(rng.integers(least, min(left - least - 1, MAX_SIDE) + 1))
         found.append((low, low + size - 1))
         low += size + 1
     return [*found, (low, high)]

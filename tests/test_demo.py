@@ -25,7 +25,7 @@ def rows_of(folder: Path) -> dict[tuple[str, str], dict[str, Any]]:
 
 
 def test_a_short_demo(tmp_path: Path) -> None:
-    sizes = ["--maze-steps", "512", "--corridor-steps", "512", "--episodes", "2"]
+    sizes = ["--maze-steps", "512", "--minigrid-steps", "512", "--episodes", "2"]
     printed = run("benchmarks", "demo", "--out", str(tmp_path), *sizes)
     assert "PPO(LLMPolicy)" in printed
     assert "no MiniGrid-* task" in " ".join(printed.split())
@@ -54,14 +54,14 @@ def test_first_at() -> None:
 def test_the_demo_keeps_its_promise(tmp_path: Path) -> None:
     run("benchmarks", "demo", "--out", str(tmp_path), timeout=3000)
     rows = rows_of(tmp_path)
-    for task in ("sb3_llm/Maze-v0", "MiniGrid-KeyCorridorS3R1-v0"):
+    for task in ("sb3_llm/Maze-v0", "MiniGrid-PutNear-6x6-N2-v0"):
         assert rows[task, "PPO(LLMPolicy)"]["after"]["success"] >= 0.9
     ninety = {
         method: next(
             (p["steps"] for p in row["curve"] if p["episodes"] == WINDOW and p["success"] >= 0.9), float("inf")
         )
         for (task, method), row in rows.items()
-        if task == "MiniGrid-KeyCorridorS3R1-v0"
+        if task == "MiniGrid-PutNear-6x6-N2-v0"
     }
     assert ninety["PPO(LLMPolicy)"] < ninety["PPO(MlpPolicy)"]
 

@@ -83,15 +83,16 @@ def test_learning_rate_by_hand(step: int, share: float) -> None:
 # --- training
 
 
-def test_the_first_steps_are_on_lists_alone() -> None:
+def test_the_first_steps_are_on_lists_alone_and_the_next_on_reworded_ones_too() -> None:
     examples = examples_of(*([(list(range(5, 15)), 4)] * 60))
     order = np.random.default_rng(0).permutation(60)[:50]  # the others are held out
-    lists = range(20, 40)
-    config = replace(CONFIG, steps=40, practice_share=0.25, batch_tokens=100)
-    stream = [set(batch.tolist()) for batch in islice(train._batches(examples, order, lists, config), 40)]
+    lists, reworded = range(20, 40), range(45, 50)
+    config = replace(CONFIG, steps=50, practice_share=0.2, reworded_share=0.2, batch_tokens=100)
+    stream = [set(batch.tolist()) for batch in islice(train._batches(examples, order, lists, reworded, config), 50)]
     assert all(batch <= set(lists) & set(order.tolist()) for batch in stream[:10])
-    assert set.union(*stream[10:]) == set(order.tolist())
-    plain = islice(train._batches(examples, order, range(0), config), 5)
+    assert set.union(*stream[10:20]) == {*lists, *reworded} & set(order.tolist())
+    assert set.union(*stream[20:]) == set(order.tolist())
+    plain = islice(train._batches(examples, order, range(0), range(0), config), 5)
     assert set.union(*(set(batch.tolist()) for batch in plain)) == set(order.tolist()), "no lists: all lines at once"
 
 

@@ -68,6 +68,17 @@ def table(results: Results, tasks: Sequence[Task], rows: Sequence[str]) -> str:
     return "\n".join(lines)
 
 
+def readme_table(results: Results, tasks: Sequence[Task]) -> str:
+    """:return: the README's table: the language model with its interval, and the others without."""
+    lines = ["| task | embedded model | expert | random | untrained |", "|---|---|---|---|---|"]
+    for task in tasks:
+        others = [results.of(task.name, row) for row in ("expert", "random", "untrained")]
+        cells = [_share(entry["success"]) if entry else "" for entry in others]
+        embedded = _cell(results.of(task.name, "lm")).translate(str.maketrans({"[": "(", "]": ")"})).replace(", ", "-")
+        lines.append(f"| {task.name} | {embedded} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
 def _cell(entry: dict[str, Any] | None, target: float | None = None) -> str:
     if entry is None:
         return ""

@@ -7,7 +7,7 @@ from typing import Any
 from sb3_llm.pretrain.drills import MAX_DRILLS
 from sb3_llm.pretrain.lists import MAX_THINGS
 from sb3_llm.pretrain.samples import WORLD
-from sb3_llm.pretrain.sayings import CHINESE_SHARE
+from sb3_llm.pretrain.sayings import CHINESE_LISTS, CHINESE_SHARE, DETOUR
 from sb3_llm.pretrain.settings import config_for
 from sb3_llm.pretrain.sources import HELD_OUT, MAX_MAZE
 from sb3_llm.pretrain.stories import DRILL_SHARE, PLAN_SHARE, QUESTION_SHARE, SUMMARY_SHARE, TELLINGS
@@ -18,7 +18,8 @@ CARD = """# The embedded model of sb3_llm
 A Llama-shaped causal language model of {parameters:,} parameters, trained from scratch, with its own byte-level BPE
 of {vocabulary:,} tokens and a context of {context:,} tokens. {size:.1f} MB on disk, in float16. Before any training,
 its weights were laid out so that it soon learns to look things up: heads that look a few tokens back, and layers in
-which like looks for like (`sb3_llm/pretrain/initial.py`). The first {practice:.0%} of the steps were on lists alone.
+which like looks for like (`sb3_llm/pretrain/initial.py`). The first {practice:.0%} of the steps were on lists alone,
+the next {reworded:.0%} on lists and reworded lists.
 
 ## What it read
 
@@ -37,9 +38,10 @@ words. {summary:.0%} of the stories tell a summary of what the agent saw and did
 actions. {plans:.0%} of a story's steps also say what they are for, and {questions:.0%} also ask about the view. In
 rooms, {drills:.0%} of the summaries are followed by drills: up to {max_drills} other missions, each with what the
 planner would do for it in the same moment. The lists are invented moments of no world, with up to {max_things} things
-in the words of a summary, a mission for each and the first move to it; the reworded ones are the same in other words.
-Of the sayings but lists {chinese:.0%} are Chinese. The talks are moments of `sb3_llm/Dialogue-v0` after random acts,
-each with another random act: its words, and not what to say there.
+in the words of a summary, a mission for each and what to do for it; the reworded ones are the same in other words,
+{chinese_lists:.0%} of them Chinese. Of the other sayings {chinese:.0%} are Chinese. The talks are moments of
+`sb3_llm/Dialogue-v0` after acts of its expert, {detour:.0%} of them random, each with the expert's next act: so success
+there is no transfer.
 
 The text's summary holds the first move and the length of ways to what was seen, found by breadth-first search over
 what the agent itself saw. So part of the navigation is the describer's, and not the model's.
@@ -147,6 +149,8 @@ def _recipe() -> dict[str, Any]:
         "drills": DRILL_SHARE,
         "max_drills": MAX_DRILLS,
         "chinese": CHINESE_SHARE,
+        "chinese_lists": CHINESE_LISTS,
+        "detour": DETOUR,
         "max_things": MAX_THINGS,
         "held_out": ", ".join(f"`{name}`" for name in HELD_OUT),
         "max_maze": MAX_MAZE,
@@ -168,6 +172,7 @@ def _training(corpus: dict[str, Any], config: dict[str, Any]) -> dict[str, Any]:
         "command": " ".join(command),
         "settings": f" Settings that no option of the command has: {told}." if others else "",
         "practice": config["practice_share"],
+        "reworded": config["reworded_share"],
         **{name: config[name] for name in ("context", "steps", "held_out_lines")},
     }
 

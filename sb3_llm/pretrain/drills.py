@@ -60,14 +60,14 @@ def _missions(rng: np.random.Generator, memory: Memory) -> list[str]:
     known = [thing for thing in known if thing.kind in ASKED]
     asked = [known[place] for place in rng.permutation(len(known))[:MAX_THINGS]]
     if rng.random() < UNSEEN_SHARE:
-        asked.append(Thing(_one_of(rng, ASKED), _one_of(rng, COLOR_NAMES)))
+        asked.append(Thing(one_of(rng, ASKED), one_of(rng, COLOR_NAMES)))
     return [_mission(rng, thing, known) for thing in asked]
 
 
 def _mission(rng: np.random.Generator, thing: Thing, known: Sequence[Thing]) -> str:
     others = [other for other in known if other != thing and other.kind != "goal"]
-    pattern = _one_of(rng, [pattern for pattern in PATTERNS[thing.kind] if others or "{1}" not in pattern])
-    return pattern.format(name_of(thing), name_of(_one_of(rng, others or [thing])))
+    pattern = one_of(rng, [pattern for pattern in PATTERNS[thing.kind] if others or "{1}" not in pattern])
+    return pattern.format(name_of(thing), name_of(one_of(rng, others or [thing])))
 
 
 def _drill(rng: np.random.Generator, asked: str, memory: Memory, ways: Ways) -> Drill | None:
@@ -79,5 +79,6 @@ def _drill(rng: np.random.Generator, asked: str, memory: Memory, ways: Ways) -> 
     return asked.removesuffix(SAY_DONE) if rng.random() < PLAIN_SHARE else asked, key
 
 
-def _one_of(rng: np.random.Generator, items: Sequence[Item]) -> Item:
+def one_of(rng: np.random.Generator, items: Sequence[Item]) -> Item:
+    """:return: one of the items, each as likely."""
     return items[int(rng.integers(len(items)))]

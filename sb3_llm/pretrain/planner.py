@@ -142,7 +142,8 @@ class Planner:
         """Nothing is left to see unless something is moved, or a box is opened."""
         routes = self.memory.routes(clearing=True)
         beyond = [pose for pose in self.memory.unknown_edges() if pose in routes]
-        blocked = [place for place in self._locked_doors() if self._is_blocked(place)]
+        shut = [place for place, code in self.memory.known.items() if is_closed(code)]
+        blocked = [place for place in shut if self._is_blocked(place)]
         beyond += [pose for place in blocked for pose in poses_before(place) if pose in routes]
         route = best_route(routes, beyond)
         if route is not None and route[0] is not None:
@@ -152,16 +153,19 @@ class Planner:
         boxes = [place for place, code in self.memory.known.items() if code[0] == BOX and self._route(place)]
         if boxes:
             route = min((self._route(place) for place in boxes), key=lambda found: found[1] if found else 0)
-            return MOVES[(route and route[0]) or "open"], "look into the box"
+            first = (route and route[0]) or "open"
+            if first == "clear" and self.memory.carrying is not None:
+                return self._drop(boxes) or self._drop([]) or WAIT
+            return MOVES[first], "look into the box"
         return WAIT
 
     def _drop(self, targets: list[Place]) -> tuple[str, str] | None:
         """Put down what is carried where it blocks nothing, least of all the way to the targets."""
         what = f"drop the {name(self.memory.carrying or (0, 0, 0))}"
         routes = {pose: route for pose, route in self.ways.routes.items() if pose[2] < 4}
-        near = sorted(routes, key=lambda pose: routes[pose][1])
-        empty = [pose for pose in near if self._is_empty(ahead_of(pose[:2], pose[2]))]
-        free = [pose for pose in empty if self._is_roomy(ahead_of(pose[:2], pose[2]))] + empty
+        empty = [pose for pose in routes if self._is_empty(ahead_of(pose[:2], pose[2]))]
+        # The nearest place, which the text tells; among places as near one that can be walked around.
+        free = sorted(empty, key=lambda pose: (routes[pose][1], not self._is_roomy(ahead_of(pose[:2], pose[2]))))
         for pose in free[:MAX_DROPS]:
             if self._leaves_open(pose, targets):
                 return MOVES.get(routes[pose][0] or "", "drop"), what

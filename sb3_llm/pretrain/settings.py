@@ -30,6 +30,7 @@ class PretrainConfig:
     context: int = 1024  # tokens
     steps: int = 2400
     practice_share: float = 0.16  # of the steps: the first ones, on lists alone, in batches half as large
+    reworded_share: float = 0.1  # of the steps: the next ones, with lists in other words too
     batch_tokens: int = 6400  # padding included
     learning_rate: float = 3e-3  # peak; warmed up, then a cosine to a tenth
     warmup_steps: int = 100

@@ -24,7 +24,7 @@ from sb3_llm.pretrain.corpus import lines_of, read_lines, read_manifest
 from sb3_llm.pretrain.data import NO_LOSS, Examples, batches, collate, encode, load_examples, save_examples
 from sb3_llm.pretrain.initial import plant
 from sb3_llm.pretrain.settings import PretrainConfig, check_config, check_device, claim
-from sb3_llm.pretrain.sources import LISTS
+from sb3_llm.pretrain.sources import LISTS, REWORDED
 from sb3_llm.pretrain.tokenizer import train_tokenizer
 
 STATE = "state.pt"
@@ -118,7 +118,7 @@ def pretrain(
     held_out, order = order[: config.held_out_lines], order[config.held_out_lines :]
     model = build_model(config, tokenizer)
     model.to(torch.device(device))  # type: ignore[arg-type]  # transformers wraps torch's signature
-    stream = _batches(examples, order, lines_of(manifest, LISTS), config)
+    stream = _batches(examples, order, lines_of(manifest, LISTS), lines_of(manifest, REWORDED), config)
     run = _train(model, examples, stream, config, folder / STATE, device)
     report = run | evaluate(model, examples, held_out, config) | {"config": asdict(config), "device": device}
     model.cpu()
@@ -137,12 +137,16 @@ def encoded(corpus: Path, tokenizer: PreTrainedTokenizerFast, folder: Path, sha2
     return examples
 
 
-def _batches(examples: Examples, order: np.ndarray, lists: range, config: PretrainConfig) -> Iterator[np.ndarray]:
-    """:return: the lines of each batch: at first of lists alone, if there are any, and then of all lines."""
-    practice = order[np.isin(order, lists)]
-    steps = round(config.practice_share * config.steps) if len(practice) else 0
-    first = batches(examples.lengths(), practice, config.batch_tokens // 2, config.seed)
-    return chain(islice(first, steps), batches(examples.lengths(), order, config.batch_tokens, config.seed))
+def _batches(
+    examples: Examples, order: np.ndarray, lists: range, reworded: range, config: PretrainConfig
+) -> Iterator[np.ndarray]:
+    """:return: the lines of each batch: of lists, if there are any, then of reworded ones too, and then of all."""
+    lengths, streams = examples.lengths(), []
+    for kinds, share in (((*lists,), config.practice_share), ((*lists, *reworded), config.reworded_share)):
+        practice = order[np.isin(order, kinds)]
+        steps = round(share * config.steps) if len(practice) else 0
+        streams.append(islice(batches(lengths, practice, config.batch_tokens // 2, config.seed), steps))
+    return chain(*streams, batches(lengths, order, config.batch_tokens, config.seed))
 
 
 def _train(

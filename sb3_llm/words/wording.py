@@ -19,7 +19,8 @@ from sb3_llm.words.requests import Requests
 from sb3_llm.words.telling import Teller, with_article
 
 CANONICAL_SHARE = 0.35  # of the drawn wordings in which an axis stays canonical
-INVENTED_SHARE = 0.3  # of the other wordings' balls, boxes and colors
+#: Of the other wordings' balls and boxes, colors, and phrases.
+INVENTED_SHARE = {"nouns": 0.3, "colors": 0.3, "phrases": 0.5}
 INVENTED_NOUNS = ("ball", "box")
 STATES = ("open", "closed", "locked")  # of a door; among the nouns, as they name things too
 
@@ -271,12 +272,19 @@ def _wording(language: Language, words: Mapping[str, Mapping[str, str]]) -> Word
 
 
 def _invent_some(rng: np.random.Generator, language: Language, axis: str, words: dict[str, str]) -> None:
-    if axis not in ("nouns", "colors"):
-        return
+    """Put invented words for some nouns and colors, and into some phrases: these can be told by their list alone."""
     suffix = language.color_suffix if axis == "colors" else ""
-    for key in words if axis == "colors" else INVENTED_NOUNS:
-        if rng.random() < INVENTED_SHARE:
-            words[key] = invent(rng, language, _known_words(language.name) | frozenset(words.values()), suffix)
+    for key in INVENTED_NOUNS if axis == "nouns" else tuple(words):
+        if rng.random() < INVENTED_SHARE.get(axis, 0):
+            word = invent(rng, language, _known_words(language.name) | frozenset(words.values()), suffix)
+            words[key] = _with_word(rng, words[key], word) if axis == "phrases" else word
+
+
+def _with_word(rng: np.random.Generator, phrase: str, word: str) -> str:
+    """:return: a phrase with an invented word for one of its words; Chinese has no spaces, and loses the whole."""
+    parts = phrase.split(" ")
+    parts[int(rng.integers(len(parts)))] = word
+    return " ".join(parts)
 
 
 @lru_cache(maxsize=len(LANGUAGES))

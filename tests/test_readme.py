@@ -1,0 +1,13 @@
+"""The README's figures are those of the files that were measured."""
+
+from pathlib import Path
+
+from benchmarks.controls.results import Results, readme_table
+from benchmarks.controls.tasks import TASKS
+from benchmarks.zeroshot import RESULTS
+
+README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
+
+
+def test_its_zero_shot_table_is_what_was_played() -> None:
+    assert readme_table(Results(RESULTS), TASKS) in README
