@@ -16,7 +16,7 @@ Cell = tuple[int, int]
 T = TypeVar("T")
 
 OFFSETS: tuple[Cell, ...] = ((1, 0), (0, 1), (-1, 0), (0, -1))  # MiniGrid's headings: east, south, west, north
-MIN_SIDE, MAX_SIDE = 2, 7  # of a room, in cells inside
+MIN_SIDE, MAX_SIDE = 2, 7  # of a room, in cells inside; rooms beside a hall may have less
 NOWHERE = -1  # the room behind a link that leads into the wall
 
 #: Outer sizes (width, height) of registered MiniGrid and BabyAI ids, but for the square ones, which are never drawn.

@@ -140,6 +140,14 @@ def test_with_hands_full_nothing_is_picked_up_on_the_way_to_a_box() -> None:
     assert not any(before == now == "pick up: look into the box" for before, now in pairwise(told))
 
 
+def test_what_is_carried_is_put_down_at_the_nearest_place_that_leaves_the_way_open() -> None:
+    """Here a niche right ahead, and not the room to the left, where it could be walked around."""
+    world = ("##########", "#...#.####", "#....^.b##", "#...######", "##########")
+    told = play(world, "pick up the blue ball", hands="k")
+    assert told[0] == "drop: drop the yellow key"
+    assert "pick up: pick up the blue ball" in told
+
+
 # --- a known fault: strict, so that mending it shows here
 
 

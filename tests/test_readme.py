@@ -1,5 +1,6 @@
 """The README's figures are those of the files that were measured."""
 
+import json
 from pathlib import Path
 
 from benchmarks.controls.results import Results, readme_table
@@ -11,3 +12,11 @@ README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8"
 
 def test_its_zero_shot_table_is_what_was_played() -> None:
     assert readme_table(Results(RESULTS), TASKS) in README
+
+
+def test_its_demo_table_is_what_was_trained() -> None:
+    for row in json.loads((RESULTS.parent / "demo.json").read_text(encoding="utf-8")):
+        if row["curve"]:
+            before, after = (f"{row[when]['success']:.2f}".replace("0.", ".") for when in ("before", "after"))
+            name = row["method"].replace("(MlpPolicy)", '("MlpPolicy")')
+            assert f"| `{name}` | {before} | {after} (" in README
