@@ -141,8 +141,8 @@ def test_with_hands_full_nothing_is_picked_up_on_the_way_to_a_box() -> None:
 
 
 def test_what_is_carried_is_put_down_at_the_nearest_place_that_leaves_the_way_open() -> None:
-    """Here a niche right ahead, and not the room to the left, where it could be walked around."""
-    world = ("##########", "#...#.####", "#....^.b##", "#...######", "##########")
+    """Here a niche right ahead, and not the room on the left, where it could be walked around."""
+    world = ("#########", "##...####", "##...####", "##...#.##", "##....^b#", "#########")
     told = play(world, "pick up the blue ball", hands="k")
     assert told[0] == "drop: drop the yellow key"
     assert "pick up: pick up the blue ball" in told
