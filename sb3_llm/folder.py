@@ -3,6 +3,7 @@
 import json
 import os
 import zipfile
+import zlib
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -138,8 +139,8 @@ def check_zip(path: Path) -> None:
     try:
         with zipfile.ZipFile(path) as archive:
             damaged, names = archive.testzip(), archive.namelist()
-    except (zipfile.BadZipFile, OSError, EOFError, NotImplementedError) as error:
-        damaged, names = str(error), []
+    except (zipfile.BadZipFile, zlib.error, OSError, EOFError, RuntimeError) as error:  # RuntimeError: encrypted, ...
+        damaged, names = str(error) or type(error).__name__, []
     if damaged or not {"data", "policy.pth"} <= set(names):
         raise SetupError(
             f"{path}, which can't be read as a model ({damaged or 'it holds no policy'})",

@@ -84,6 +84,27 @@ def test_a_cut_zip_is_one_sentence(share: float, tmp_path: Path) -> None:
         train(run, 64, folder, resume=True, progress_bar=False)
 
 
+def test_spoilt_compressed_and_encrypted_zips_are_one_sentence(tmp_path: Path) -> None:
+    """SB3 compresses nothing, but who packs a zip anew may."""
+    path = tmp_path / "model.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("data", "state " * 300)
+        archive.writestr("policy.pth", bytes(range(256)) * 20)
+    folder_module.check_zip(path)
+    whole = path.read_bytes()
+    stream = whole.index(b"policy.pth") + len(b"policy.pth")
+    for place in range(stream, stream + 60):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 0xFF]) + whole[place + 1 :])
+        with pytest.raises(SetupError, match="can't be read as a model"):
+            folder_module.check_zip(path)
+    encrypted = bytearray(whole)
+    encrypted[6] |= 1
+    encrypted[whole.index(b"PK\x01\x02") + 8] |= 1
+    path.write_bytes(encrypted)
+    with pytest.raises(SetupError, match="encrypted"):
+        folder_module.check_zip(path)
+
+
 def test_other_zips_are_one_sentence(tmp_path: Path) -> None:
     run, folder = Run("CartPole-v1", policy="mlp", settings=ROLLOUT, n_envs=2), RunFolder(tmp_path)
     train(run, 32, folder, progress_bar=False)
