@@ -7,6 +7,7 @@ from benchmarks.dialogue import dialogue
 from benchmarks.endtoend import end_to_end
 from benchmarks.lists import lists
 from benchmarks.lookup import lookup
+from benchmarks.memoryless import memoryless
 from benchmarks.misleading import misleading
 from benchmarks.profile import profile
 from benchmarks.scoring import scoring
@@ -29,6 +30,7 @@ app.command("misleading", epilog="Example: python -m benchmarks misleading --see
 app.command("watching", epilog="Example: python -m benchmarks watching --repeats 3")(watching)
 app.command("lookup", epilog="Example: python -m benchmarks lookup --steps 100")(lookup)
 app.command("lists", epilog="Example: python -m benchmarks lists --lines 20")(lists)
+app.command("memoryless", epilog="Example: python -m benchmarks memoryless --layouts 20")(memoryless)
 app.command("texts", epilog="Example: python -m benchmarks texts --steps 800")(texts)
 app.command("dialogue", epilog="Example: python -m benchmarks dialogue --steps 20000")(dialogue)
 app.command("textworld-coin", epilog="Example: python -m benchmarks textworld-coin --steps 4096")(textworld_coin)
