@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 import sb3_llm.envs  # noqa: F401  # registers the mazes
 from sb3_llm.describe.actions import meanings
+from sb3_llm.describe.memory import Pose, ahead_of
 from sb3_llm.describe.minigrid import RoomDescriber, describe_minigrid
 from sb3_llm.folder import write_text
 
@@ -26,8 +27,6 @@ WORLDS: dict[str, dict[str, Any]] = {
     "sb3_llm/MiniGridMaze-v0": {"size": 4, "generator": "dfs", "split": "train"},
 }
 MOVES = (Actions.left, Actions.right, Actions.forward)
-#: x, y, heading.
-Pose = tuple[int, int, int]
 Reading = Callable[[Mapping[str, Any]], Hashable]
 
 
@@ -89,8 +88,7 @@ def _moved(env: MiniGridEnv, pose: Pose, move: int) -> Pose | None:
     x, y, heading = pose
     if move != Actions.forward:
         return x, y, (heading + (1 if move == Actions.right else -1)) % 4
-    dx, dy = ((1, 0), (0, 1), (-1, 0), (0, -1))[heading]
-    there = (x + dx, y + dy, heading)
+    there = (*ahead_of((x, y), heading), heading)
     kind = _kind(env, there)
     return None if kind == "lava" else pose if kind == "wall" else there
 
@@ -182,7 +180,7 @@ def memoryless(
     layouts: Annotated[int, typer.Option(min=1, help="Of each world; the policy is fitted on the ones it plays.")] = 60,
     out: Annotated[Path, typer.Option(help="Where the figures go.")] = RESULTS,
 ) -> None:
-    """What the best policy without memory does with the view and with the text, in Markdown: about two minutes."""
+    """What the best policy without memory does with the view and with the text, in Markdown: about a minute."""
     found = {env_id: measured(env_id, layouts) for env_id in WORLDS}
     write_text(out, json.dumps({"layouts": layouts, "worlds": found}, indent=1) + "\n")
     print("| world | read | views with compass each | right moves at most | likeliest | sampled |")

@@ -5,6 +5,7 @@ import json
 import gymnasium as gym
 import numpy as np
 import pytest
+from minigrid.core.actions import Actions
 
 from benchmarks.memoryless import MOVES, RESULTS, WORLDS, Layout, Table, arrives, explored, readings, seen
 from tests.drawn import DrawnWorld
@@ -34,6 +35,11 @@ def test_lava_is_no_way_and_walls_stop() -> None:
     assert layout.after[2, 1, 1] == [(2, 1, 0), (2, 1, 2), None]
     assert layout.after[1, 1, 3][2] == (1, 1, 3)
     assert (2, 2, 1) not in layout.after
+    table, keys = Table(), {pose: pose for pose in layout.after}
+    for pose in keys:
+        table.add(pose, [MOVES.index(Actions.forward)])
+    assert arrives(layout, keys, table, None), "straight on is the goal"
+    assert not arrives(layout._replace(start=(2, 1, 1)), keys, table, None), "and here lava"
 
 
 @pytest.mark.parametrize("env_id", WORLDS)
