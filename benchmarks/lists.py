@@ -1,4 +1,4 @@
-"""Does a model look things up: what it says to lists and talks told anew, by language and wording."""
+"""Does a model look things up: what it says to lists, orders and talks told anew, by language and wording."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -13,6 +13,7 @@ import typer
 from sb3_llm.folder import write_text
 from sb3_llm.language_model import load_language_model
 from sb3_llm.pretrain.lists import listed
+from sb3_llm.pretrain.orders import ordered
 from sb3_llm.pretrain.sayings import talk
 from sb3_llm.pretrain.stories import Line
 from sb3_llm.words.wording import AXES, LANGUAGES, default_wording, draw_wording, held_out_wording
@@ -31,6 +32,7 @@ def tellings(language: str) -> dict[str, Tell]:
         "canonical": lambda rng: listed(rng, default_wording(language)),
         "drawn": lambda rng: listed(rng, draw_wording(rng, language)),
         **held,
+        "orders": lambda rng: ordered(rng, draw_wording(rng, language)),
         "talks": partial(talk, language=language),
     }
 

@@ -99,7 +99,7 @@ BAD = {
     "--device cuda:99": "device='cuda:99'",
     "--lines 1": "a corpus of 1 lines with held_out_lines=1",
     "--corpus nowhere": "nowhere as a corpus",
-    "--corpus old": "the corpus in old, of format 1. Expected: format 4",
+    "--corpus old": "the corpus in old, of format 1. Expected: format 5",
     "--out file": "file, which is a file",
     "--out old": "old, which holds a model that no training there has made",
     "--epochs 3": "--epochs without --from-demos FILE. Expected: options that belong together",

@@ -126,12 +126,12 @@ def test_a_part_is_told_anew_when_anything_of_it_changes() -> None:
 def test_lines_are_shared_out_and_the_manifest_accounts_for_them(written: Path) -> None:
     manifest = read_manifest(written)
     stories, sayings = manifest["sources"][: len(SMALL)], manifest["sources"][len(SMALL) :]
-    assert [entry["lines"] for entry in stories] == [46, 31, 31, 31, 15]
+    assert [entry["lines"] for entry in stories] == [44, 29, 29, 29, 15]
     assert [(entry["kind"], entry["lines"]) for entry in sayings] == [
         (kind, round(200 * share)) for kind, share in SAYINGS.items()
     ]
     lines = list(read_lines(written))
-    assert (manifest["lines"], manifest["asked"], manifest["seed"], manifest["format"]) == (len(lines), 200, 1, 4)
+    assert (manifest["lines"], manifest["asked"], manifest["seed"], manifest["format"]) == (len(lines), 200, 1, 5)
     first = 0
     for source, entry in zip(SMALL, stories, strict=True):
         chapter = lines[first : first + entry["lines"]]
@@ -190,7 +190,7 @@ def test_a_spoilt_part_is_noticed_and_told_anew(copied: Path, written: Path) -> 
     for content, how in (
         (whole.replace(b"north", b"south", 1), "not the one that was written"),
         (whole[: whole.rindex(b"\n", 0, -1) + 1], "not the one that was written"),
-        (whole[:-9], "broken in line 31"),
+        (whole[:-9], "broken in line 29"),
         *(
             (text + b"\n" + whole, "broken in line 1")
             for text in (b'{"a": 1}', b"[]", b'["a"]', b"[1, 2]", b"", b"\xff")
@@ -212,11 +212,11 @@ def test_files_of_others_in_the_folder_are_not_read(copied: Path, written: Path)
     assert list(read_lines(copied)) == list(read_lines(written))
 
 
-@pytest.mark.parametrize("found", [1, 2, 3, 5, None, "4"])
+@pytest.mark.parametrize("found", [1, 2, 3, 4, None, "5"])
 def test_another_format_is_refused(found: Any, tmp_path: Path) -> None:
     (tmp_path / "manifest.json").write_text(json.dumps({"format": found, "sources": []}))
     for act in (lambda: write_corpus(tmp_path, 50), lambda: list(read_lines(tmp_path))):
-        with pytest.raises(SetupError, match=f"format {found}. Expected: format 4"):
+        with pytest.raises(SetupError, match=f"format {found}. Expected: format 5"):
             act()
     assert [path.name for path in tmp_path.iterdir()] == ["manifest.json"]
 
@@ -344,14 +344,14 @@ def told() -> Told:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(worded, "draw", draw)
         patch.setattr(corpus, "tell_story", tell)
-        for part in share_out(1500, 11, SOURCES):
+        for part in share_out(1600, 11, SOURCES):
             found.lines[part.name], _ = tell_part(part)
     return found
 
 
 def test_every_source_tells(told: Told) -> None:
     assert all(told.lines.values())
-    assert sum(map(len, told.lines.values())) == pytest.approx(1500, abs=30)
+    assert sum(map(len, told.lines.values())) == pytest.approx(1600, abs=30)
 
 
 def test_nothing_held_out_is_said_in_any_line(told: Told) -> None:

@@ -1,4 +1,4 @@
-"""Lists: each mission names one of the things told, and the answer is the first move of the way told for it."""
+"""Lists: each mission names one of the things told, and the answer is the first move of its way. Orders: a phrase."""
 
 import re
 from collections import Counter
@@ -9,14 +9,16 @@ import pytest
 
 from sb3_llm.describe.actions import KEYS
 from sb3_llm.pretrain.lists import MAX_THINGS, listed
+from sb3_llm.pretrain.orders import LEAST, MOST, ordered
 from sb3_llm.pretrain.planner import MOVES
 from sb3_llm.pretrain.sayings import CHINESE_LISTS, say
-from sb3_llm.pretrain.sources import LISTS
+from sb3_llm.pretrain.sources import LISTS, ORDERS
 from sb3_llm.pretrain.stories import Line
-from sb3_llm.words.held_out import find_held_out
-from sb3_llm.words.wording import LANGUAGES, default_wording, draw_wording
+from sb3_llm.words.held_out import find_held_out, held_out_phrases
+from sb3_llm.words.wording import LANGUAGES, default_wording, draw_wording, known_words
 
 WAY = re.compile(r"(\w+ (?:key|ball|box|door)) (?:way (\w+)|(in reach))")
+LENGTH = re.compile(r"(\w+ (?:key|ball|box|door)) way \w+ (\d+)")
 NAMED = re.compile(r"Goal: (.*?) (?:the|a) (\w+ (?:key|ball|box|door))(?: (?:next to|near) the (\w+ \w+))?")
 CARRIED = re.compile(r"carrying a (\w+ \w+)")
 AT_LAST = {"go to": "done", "open": "open"}  # what else is asked for is picked up
@@ -55,6 +57,7 @@ def test_what_is_carried_is_dropped_before_anything_is_picked_up(plain: list[Lin
         if hands is None:
             continue
         told = {name: way for name, way, _ in WAY.findall(line.prompt)}
+        ways = {name: int(moves) for name, moves in LENGTH.findall(line.prompt)}
         assert hands[1] not in told
         assert "Ahead 0 free" not in line.prompt
         assert "in reach" not in line.prompt
@@ -63,6 +66,8 @@ def test_what_is_carried_is_dropped_before_anything_is_picked_up(plain: list[Lin
             thing = second if first == hands[1] else first
             drops = first != hands[1] and (verb not in AT_LAST or told[thing] == "clear")
             assert phrase.strip() == ("drop" if drops else MOVES[told[thing]])
+            if first == hands[1]:
+                assert ways[thing] >= 4, "nearer, the planner would put it down"
             acts["put" if first == hands[1] else "drop" if drops else "go"] += 1
     assert min(acts.values()) > 20
 
@@ -117,3 +122,40 @@ def test_lists_are_plain_and_the_reworded_ones_are_not() -> None:
 def test_they_are_the_same_for_the_same_seed() -> None:
     one, other = (listed(np.random.default_rng(5), default_wording()) for _ in range(2))
     assert one == other
+
+
+# --- orders
+
+
+@pytest.mark.parametrize("language", ["en", "zh"])
+def test_an_order_is_answered_by_the_phrase_that_means_it(language: str) -> None:
+    rng, wording = np.random.default_rng(0), default_wording(language)
+    canonical = {wording.phrase(key) for key in KEYS}
+    strange = places = 0
+    for _ in range(100):
+        line = ordered(rng, wording)
+        meanings = dict(pair.split(" = ") for pair in re.findall(r"[^:：，,]+ = [^，,.。]+", line.prompt))  # noqa: RUF001
+        meanings = {key.strip(): phrase for key, phrase in meanings.items()}
+        assert LEAST <= len(meanings) <= MOST
+        assert set(meanings) <= canonical
+        for prompt, phrase in line.exchanges():
+            asked = re.search(r"(?:Goal: |目标：)(.+?)[.。]", prompt)[1]  # noqa: RUF001
+            assert phrase.strip() == meanings[asked]
+            strange += phrase.strip() not in canonical
+            places += list(meanings).index(asked) > 0
+    assert 0.65 < strange / 700 < 0.85, "most of the phrases are invented"
+    assert places > 400, "any of them is asked for"
+
+
+def test_orders_are_in_both_languages_and_hold_nothing_that_is_held_out() -> None:
+    rng = np.random.default_rng(0)
+    lines = [say(ORDERS, rng) for _ in range(300)]
+    texts = [line.text() for line in lines]
+    assert not [text for text in texts if find_held_out(text)]
+    assert not {phrase.strip() for line in lines for _, phrase in line.exchanges()} & held_out_phrases()
+    assert 0.2 < np.mean([not text.isascii() for text in texts]) < 0.4
+
+
+def test_no_invented_word_is_one_of_a_held_out_phrase() -> None:
+    words = {word for phrase in held_out_phrases() for word in (phrase, *re.findall(r"[a-z]+", phrase))}
+    assert words <= known_words("en") | known_words("zh")

@@ -164,3 +164,15 @@ def test_every_line_once_in_each_round_and_the_same_for_the_same_seed() -> None:
     assert rounds(1) != drawn
     assert drawn[: ends[0] + 1] != drawn[ends[0] + 1 : ends[1] + 1]
     assert np.mean([np.ptp(lengths[batch]) for batch in drawn]) < 2  # a plain shuffle has 5
+
+
+def test_a_token_holds_one_chinese_character_at_most() -> None:
+    """Merged, a clause that is often told would be one token, and nothing in it could be looked up."""
+    text = "看见：红色的盒子走左。 red box way left"
+    tokenizer = train_tokenizer([text] * 50, vocab_size=400, context=64)
+    pieces = [tokenizer.decode([token]) for token in tokenizer(text)["input_ids"]]
+    assert "".join(pieces) == text, "what was read often is in whole characters"
+    assert all(len(piece) == 1 for piece in pieces if not piece.isascii())
+    assert " left" in pieces
+    unread = "开门 🚪 zebra"
+    assert tokenizer.decode(tokenizer(unread)["input_ids"]) == unread

@@ -142,7 +142,7 @@ def card() -> str:
         "60% canonical English, 20% drawn English, 10% canonical Chinese, 10% drawn Chinese",
         "90% of the stories tell a summary",
         "80% of the summaries are followed by drills: up to 5 other missions",
-        "50% of them Chinese. Of the other sayings 30% are Chinese",
+        "45% of them Chinese. A text in which the actions have other phrases",
         "`sb3_llm/Dialogue-v0` after acts of its expert, 20% of them random",
         "| BabyAI-GoToLocal-v0 | 1,234 | 500 | 86.7% |",
         "| sb3_llm/Maze-v0 size=3 split=train | 56 | 0 | 2.8% |",

@@ -21,7 +21,7 @@ from sb3_llm.pretrain import corpus, experts, stories
 from sb3_llm.pretrain.corpus import tell_stories
 from sb3_llm.pretrain.experts import make_expert
 from sb3_llm.pretrain.sayings import say, talk
-from sb3_llm.pretrain.sources import LISTS, REWORDED, SAYINGS, SOURCES, Source
+from sb3_llm.pretrain.sources import LISTS, ORDERS, REWORDED, SAYINGS, SOURCES, Source
 from sb3_llm.pretrain.stories import Line, StoryTimeout, Telling, draw_telling, tell_story, time_limit
 from sb3_llm.words.mission import parse
 from sb3_llm.words.statements import LORE
@@ -254,7 +254,7 @@ def test_sayings_are_lines_in_both_languages(kind: str) -> None:
     chinese = [not line.text().isascii() for line in lines]
     assert np.mean(chinese) == pytest.approx({LISTS: 0.0, REWORDED: 0.5}.get(kind, 0.3), abs=0.08)
     assert len(set(lines)) > 100
-    assert any(line.more for line in lines) is (kind in (LISTS, REWORDED))
+    assert any(line.more for line in lines) is (kind in (LISTS, ORDERS, REWORDED))
     for prompt, completion, _ in lines:
         assert completion.endswith("\n")
         assert (prompt == "") is (kind == "statements")
@@ -277,13 +277,16 @@ def test_talks_are_moments_of_the_dialogue_with_the_experts_act(language: str) -
         assert more == ()
         texts.add(text)
         acts.append(phrases.index(act))
-    assert (np.bincount(acts, minlength=len(phrases)) >= 10).all(), "each act is said"
+    counts = np.bincount(acts, minlength=len(phrases))
+    assert (counts >= 10).all(), "each act is said"
+    assert counts.max() < 100, "and none so often that others are rare"
     assert len(texts) > 100
 
 
 def test_talks_say_what_an_agent_reads_and_the_expert_does(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each text is one that an agent reads that takes the same acts, some of which are not the expert's."""
     acts: list[int] = []
+    places: list[float] = []
     real, odd, total = DialogueEnv.step, 0, 0
 
     def noted(env: DialogueEnv, act: int) -> Any:
@@ -299,15 +302,23 @@ def test_talks_say_what_an_agent_reads_and_the_expert_does(monkeypatch: pytest.M
         assert told == talk(np.random.default_rng(seed), language)
         env = make_env("sb3_llm/Dialogue-v0", language=language)
         env.reset(seed=int(np.random.default_rng(seed).integers(2**31)))
-        inner, obs = env.unwrapped, None
+        inner = env.unwrapped
+        obs = inner.reset(seed=int(np.random.default_rng(seed).integers(2**31)))[0]
+        moments = [exchange_of(inner, obs, language)]
         for act in acts:
-            odd, total = odd + (obs is not None and inner.expert_action(obs) != act), total + 1
-            obs = inner.step(act)[0]
+            odd, total = odd + (inner.expert_action(obs) != act), total + 1
             assert not inner.over, "a talk does not go on after its end"
-        if obs is not None:
-            assert told.prompt == f"{describe_dialogue(obs, language)}\nAction:"
-            assert told.completion == f" {inner.phrases[inner.expert_action(obs)]}\n"
+            obs = inner.step(act)[0]
+            moments.append(exchange_of(inner, obs, language))
+        places.append(moments.index((told.prompt, told.completion)) / len(moments))
     assert 0.05 < odd / total < 0.3
+    assert min(places) == 0
+    assert 0.3 < np.mean(places) < 0.6, "any moment of a talk"
+
+
+def exchange_of(env: DialogueEnv, obs: Any, language: str) -> tuple[str, str]:
+    act = env.phrases[env.expert_action(obs)]
+    return f"{describe_dialogue(obs, language)}\nAction:", f" {act}\n"
 
 
 # --- experts that hang or fail

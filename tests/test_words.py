@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import minigrid  # noqa: F401 - registers its worlds
@@ -19,6 +20,7 @@ from sb3_llm.errors import SetupError
 from sb3_llm.spaces import check_phrases
 from sb3_llm.words import statements as lore
 from sb3_llm.words.facts import MazePast, Past, Thing
+from sb3_llm.words.invent import invent
 from sb3_llm.words.languages import AXES, LANGUAGES
 from sb3_llm.words.telling import with_article
 from sb3_llm.words.wording import (
@@ -110,8 +112,11 @@ def test_phrases_things_and_lists() -> None:
         ["向左转", "向右转", "向前走", "捡起", "放下", "打开", "完成", "向北走", "向南走", "向东走", "向西走"]
     )
     assert (english.thing(LOCKED), chinese.thing(LOCKED)) == ("locked red door", "红色的锁着的门")
-    assert english.listing(["turn left", "drop"]) == "Actions: turn left, drop."
-    assert chinese.listing(["向左转", "放下"]) == "动作：向左转，放下。"
+    keys, strange = ("turn left", "drop"), ("twist left", "drop")
+    assert english.listing(keys, strange) == "Actions: turn left = twist left, drop = drop."
+    assert chinese.listing(keys, ("左拐", "放下")) == "动作：向左转 = 左拐，放下 = 放下。"
+    other = replace(english, phrases=tuple(zip(keys, strange, strict=True)))
+    assert other.listing(keys, strange) == english.listing(keys, strange), "the meaning in canonical words"
     assert (english.phrase("action 7"), chinese.phrase("action 7")) == ("action 7", "动作7")
 
 
@@ -164,7 +169,8 @@ def test_drawn_wordings_say_nothing_that_is_held_out(language: str) -> None:
             drawn[axis] += getattr(wording, field) == getattr(canonical, field)
         if number % 5 == 0:
             mission = "put the red ball behind you next to the green box after you open the door and go to the key"
-            for text in (wording.room(mission, VIEW, PAST), wording.maze(MAZE, MAZE_PAST), wording.listing(phrases)):
+            rooms = wording.room(mission, VIEW, PAST), wording.maze(MAZE, MAZE_PAST)
+            for text in (*rooms, wording.listing(KEYS, phrases)):
                 assert find_held_out(text) is None
     assert all(300 < count < 550 for count in drawn.values()), drawn
 
@@ -180,6 +186,15 @@ def test_invented_words_are_drawn_and_real_ones_too(language: str) -> None:
     for words, pool in ((balls, LANGUAGES[language].nouns["ball"]), (reds, LANGUAGES[language].colors["red"])):
         assert set(pool.train) <= words
         assert len(words - known) > 10
+
+
+@languages
+def test_invented_words_are_of_many_pieces(language: str) -> None:
+    """Of few, a reader learns the pieces by heart and need not copy."""
+    rng, canonical = np.random.default_rng(0), LANGUAGES[language]
+    words = [invent(rng, canonical, frozenset()) for _ in range(1000)]
+    assert len(set(words)) > 950
+    assert len({word[:2] for word in words}) > (110 if language == "en" else 900)
 
 
 @languages

@@ -83,10 +83,10 @@ def after_phrases(text: str, words: Wording, phrases: tuple[str, ...], keys: tup
     :param words: that tell it
     :param phrases: of the actions
     :param keys: of the actions
-    :return: the text, after a list of the phrases where they are not the language's canonical ones
+    :return: the text, after a list of what the phrases mean where they are not the language's canonical ones
     """
     canonical = default_wording(words.language)
-    return text if phrases == tuple(map(canonical.phrase, keys)) else f"{words.listing(phrases)} {text}"
+    return text if phrases == tuple(map(canonical.phrase, keys)) else f"{words.listing(keys, phrases)} {text}"
 
 
 def draw(wording: str, language: str, rng: np.random.Generator) -> Wording:

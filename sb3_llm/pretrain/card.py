@@ -17,9 +17,9 @@ CARD = """# The embedded model of sb3_llm
 
 A Llama-shaped causal language model of {parameters:,} parameters, trained from scratch, with its own byte-level BPE
 of {vocabulary:,} tokens and a context of {context:,} tokens. {size:.1f} MB on disk, in float16. Before any training,
-its weights were laid out so that it soon learns to look things up: heads that look a few tokens back, and layers in
-which like looks for like (`sb3_llm/pretrain/initial.py`). The first {practice:.0%} of the steps were on lists alone,
-the next {reworded:.0%} on lists and reworded lists.
+its weights were laid out so that it soon learns to look things up: heads that look a few tokens back, heads that say
+again what stood next the last time, and layers in which like looks for like (`sb3_llm/pretrain/initial.py`). The first
+{practice:.0%} of the steps were on lists and orders, the next {reworded:.0%} on reworded lists as well.
 
 ## What it read
 
@@ -39,9 +39,11 @@ actions. {plans:.0%} of a story's steps also say what they are for, and {questio
 rooms, {drills:.0%} of the summaries are followed by drills: up to {max_drills} other missions, each with what the
 planner would do for it in the same moment. The lists are invented moments of no world, with up to {max_things} things
 in the words of a summary, a mission for each and what to do for it; the reworded ones are the same in other words,
-{chinese_lists:.0%} of them Chinese. Of the other sayings {chinese:.0%} are Chinese. The talks are moments of
-`sb3_llm/Dialogue-v0` after acts of its expert, {detour:.0%} of them random, each with the expert's next act: so success
-there is no transfer.
+{chinese_lists:.0%} of them Chinese. A text in which the actions have other phrases begins with what they mean; the
+orders are such beginnings, mostly of invented words, and what to say for an action that is asked for. Of the other
+sayings {chinese:.0%} are Chinese. The talks are moments of
+`sb3_llm/Dialogue-v0` after acts of its expert, {detour:.0%} of them random, each with the expert's next act: so
+success there is no transfer.
 
 The text's summary holds the first move and the length of ways to what was seen, found by breadth-first search over
 what the agent itself saw. So part of the navigation is the describer's, and not the model's.

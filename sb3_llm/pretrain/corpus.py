@@ -22,7 +22,7 @@ from sb3_llm.pretrain.sayings import say
 from sb3_llm.pretrain.sources import SAYINGS, SOURCES, Source
 from sb3_llm.pretrain.stories import STORY_LIMIT, Exchange, Line, tell_story
 
-FORMAT = 4
+FORMAT = 5
 MANIFEST = "manifest.json"
 MAX_FAILURES = 200  # stories in a row that an expert may fail before its source is given up
 

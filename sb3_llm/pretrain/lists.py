@@ -23,6 +23,7 @@ MAX_THINGS = 6
 REACH_SHARE = 0.5  # of the lists with empty hands have one of their things in reach
 CARRY_SHARE = 0.3  # of the lists tell of something carried
 PUT_SHARE = 0.4  # of the missions with something carried are to put it somewhere
+FAR = 4  # moves
 AT_LAST = {GoTo: "done", PickUp: "pick up", PutNext: "pick up", Open: "open"}
 
 
@@ -74,7 +75,7 @@ def _spot(rng: np.random.Generator, thing: Thing) -> Spot:
 def _drill(rng: np.random.Generator, spot: Spot, moment: Moment) -> Drill:
     """A mission about a thing that is not carried, and what the planner does: the way's first move, or what is due."""
     carrying, plain = moment.carrying, spot.thing._replace(state=None)
-    if carrying is not None and spot.way != "clear" and rng.random() < PUT_SHARE:
+    if carrying is not None and _is_far(spot) and rng.random() < PUT_SHARE:
         return _said(rng, one_of(rng, PUT), carrying, plain), MOVES[str(spot.way)]
     others = [other.thing._replace(state=None) for other in moment.spots if other != spot]
     mission = _said(rng, one_of(rng, PATTERNS[plain.kind]), plain, one_of(rng, others))
@@ -82,6 +83,11 @@ def _drill(rng: np.random.Generator, spot: Spot, moment: Moment) -> Drill:
     if carrying is not None and (task in (PickUp, PutNext) or spot.way == "clear"):
         return mission, "drop"  # hands free first
     return mission, MOVES.get(str(spot.way)) or AT_LAST[task]
+
+
+def _is_far(spot: Spot) -> bool:
+    """Whether something carried for it is carried on; nearer, the planner would put it down."""
+    return spot.way != "clear" and spot.moves is not None and spot.moves >= FAR
 
 
 def _said(rng: np.random.Generator, pattern: str, first: Thing, second: Thing) -> str:

@@ -103,11 +103,19 @@ SOURCES: tuple[Source, ...] = (
     *_levels(5, "GoTo", "Pickup", "Open", "GoToObjMazeS4", "GoToObjMazeS4R2", "FindObjS5", "UnblockPickup"),
 )
 
-#: The kind of saying that a training begins with: canonical English alone, since what is learnt first should be to look
-#: up, and not other words.
-LISTS = "lists"
-#: The same in other words and in Chinese, which follow the first lists.
+#: The kinds of saying that a training begins with: lists in canonical English alone, since what is learnt first should
+#: be to look up, and not other words; and orders in words that were never read.
+LISTS, ORDERS = "lists", "orders"
+#: Lists in other words and in Chinese, which follow them.
 REWORDED = "reworded"
-#: Shares of the corpus beside the stories: lists, how the worlds work, questions, dialogue, and talks of
+#: Shares of the corpus beside the stories: these, how the worlds work, questions, dialogue, and talks of
 #: sb3_llm/Dialogue-v0, told by its expert.
-SAYINGS = {LISTS: 0.05, REWORDED: 0.1, "statements": 0.02, "questions": 0.02, "dialogue": 0.015, "talks": 0.03}
+SAYINGS = {
+    LISTS: 0.05,
+    ORDERS: 0.03,
+    REWORDED: 0.1,
+    "statements": 0.02,
+    "questions": 0.02,
+    "dialogue": 0.015,
+    "talks": 0.04,
+}

@@ -6,7 +6,7 @@ import math
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from itertools import chain, islice
@@ -24,10 +24,11 @@ from sb3_llm.pretrain.corpus import lines_of, read_lines, read_manifest
 from sb3_llm.pretrain.data import NO_LOSS, Examples, batches, collate, encode, load_examples, save_examples
 from sb3_llm.pretrain.initial import plant
 from sb3_llm.pretrain.settings import PretrainConfig, check_config, check_device, claim
-from sb3_llm.pretrain.sources import LISTS, REWORDED
+from sb3_llm.pretrain.sources import LISTS, ORDERS, REWORDED
 from sb3_llm.pretrain.tokenizer import train_tokenizer
 
 STATE = "state.pt"
+ROPE_THETA = 100_000.0  # of its few dimensions, a head can then compare more of them over a whole text
 TOKENIZER_LINES = 40_000  # evenly spaced in the corpus: enough to find its words
 
 
@@ -58,6 +59,7 @@ def build_model(
             num_attention_heads=config.heads,
             num_key_value_heads=config.heads,
             max_position_embeddings=config.context,
+            rope_parameters={"rope_type": "default", "rope_theta": ROPE_THETA},
             attention_bias=True,
             tie_word_embeddings=True,
             bos_token_id=None,
@@ -69,10 +71,17 @@ def build_model(
     return model
 
 
-def learning_rate(step: int, config: PretrainConfig) -> float:
-    """:return: the rate at a step: a linear warm-up, then half a cosine down to a tenth of the peak."""
-    warm = min(1.0, (step + 1) / config.warmup_steps)
+def learning_rate(step: int, warmup_steps: int, config: PretrainConfig) -> float:
+    """:return: the rate at a step: a linear warm-up, times half a cosine down to a tenth of the peak."""
+    warm = min(1.0, (step + 1) / warmup_steps)
     return config.learning_rate * warm * (0.55 + 0.45 * math.cos(math.pi * step / config.steps))
+
+
+def set_learning_rates(optimizers: Sequence[torch.optim.Optimizer], step: int, config: PretrainConfig) -> None:
+    """Set a step's rates: of the matrices inside the layers, and of all else, which is warmed up longer."""
+    for optimizer, warmup in zip(optimizers, (config.warmup_steps, config.embedding_warmup_steps), strict=True):
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate(step, warmup, config)
 
 
 def make_optimizers(model: LlamaForCausalLM, config: PretrainConfig) -> list[torch.optim.Optimizer]:
@@ -118,7 +127,8 @@ def pretrain(
     held_out, order = order[: config.held_out_lines], order[config.held_out_lines :]
     model = build_model(config, tokenizer)
     model.to(torch.device(device))  # type: ignore[arg-type]  # transformers wraps torch's signature
-    stream = _batches(examples, order, lines_of(manifest, LISTS), lines_of(manifest, REWORDED), config)
+    first = (*lines_of(manifest, LISTS), *lines_of(manifest, ORDERS))
+    stream = _batches(examples, order, first, lines_of(manifest, REWORDED), config)
     run = _train(model, examples, stream, config, folder / STATE, device)
     report = run | evaluate(model, examples, held_out, config) | {"config": asdict(config), "device": device}
     model.cpu()
@@ -138,14 +148,14 @@ def encoded(corpus: Path, tokenizer: PreTrainedTokenizerFast, folder: Path, sha2
 
 
 def _batches(
-    examples: Examples, order: np.ndarray, lists: range, reworded: range, config: PretrainConfig
+    examples: Examples, order: np.ndarray, first: Sequence[int], reworded: Sequence[int], config: PretrainConfig
 ) -> Iterator[np.ndarray]:
-    """:return: the lines of each batch: of lists, if there are any, then of reworded ones too, and then of all."""
+    """:return: the lines of each batch: of the first ones, if there are any, then of reworded ones too, then of all."""
     lengths, streams = examples.lengths(), []
-    for kinds, share in (((*lists,), config.practice_share), ((*lists, *reworded), config.reworded_share)):
+    for kinds, share in (((*first,), config.practice_share), ((*first, *reworded), config.reworded_share)):
         practice = order[np.isin(order, kinds)]
         steps = round(share * config.steps) if len(practice) else 0
-        streams.append(islice(batches(lengths, practice, config.batch_tokens // 2, config.seed), steps))
+        streams.append(islice(batches(lengths, practice, config.batch_tokens, config.seed), steps))
     return chain(*streams, batches(lengths, order, config.batch_tokens, config.seed))
 
 
@@ -172,8 +182,7 @@ def _train(
             if step < first:  # replay the data order up to where the run stopped
                 continue
             ids, targets, weights = (part.to(device) for part in collate(examples, batch, config.prompt_weight))
-            for group in (group for optimizer in optimizers for group in optimizer.param_groups):
-                group["lr"] = learning_rate(step, config)
+            set_learning_rates(optimizers, step, config)
             with torch.autocast(kind, torch.bfloat16, enabled=config.precision == "bfloat16"):
                 losses = token_losses(model, ids, targets)
             loss = (losses * weights).sum() / weights.sum()

@@ -2,6 +2,8 @@
 
 # ruff: noqa: RUF001  (Chinese has a punctuation of its own)
 
+from itertools import product
+
 from sb3_llm.words.chinese_templates import HELD_TEMPLATES, MARKS, TEMPLATES
 from sb3_llm.words.pools import Language, Pool
 
@@ -109,6 +111,11 @@ MISSIONS = {
     "right": Pool(("你右边", "你右面", "右边"), ("你右侧", "右手边")),
 }
 
+#: The 3,755 common characters, level 1 of GB 2312: of them invented words are made.
+COMMON = tuple(
+    bytes(pair).decode("gb2312") for pair in product(range(0xB0, 0xD8), range(0xA1, 0xFF)) if pair < (0xD7, 0xFA)
+)
+
 CHINESE = Language(
     name="zh",
     phrases=PHRASES,
@@ -124,6 +131,6 @@ CHINESE = Language(
     located="{location}的{thing}",
     action="动作{}",
     keeps_unknown=False,
-    syllables=(tuple("嘟咕噜啦咪喵嗒哔呜哩"), tuple("波卡塔莫尼鲁帕诺维"), ("", *"可托米拉索")),
+    syllables=(COMMON, COMMON, ("",) * len(COMMON) + COMMON),
     color_suffix="色",
 )

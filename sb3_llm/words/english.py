@@ -190,6 +190,19 @@ MISSIONS = {
     "article": Pool(("the", "a")),
 }
 
+#: Invented words have to be read letter by letter: from these come so many that no piece is met often.
+ONSETS = (
+    "b bl br c ch cl cr d dr dw f fl fr g gl gr h j k kl kn l m n p ph pl pr qu r s sc sh sk sl sm sn sp spr squ st "
+    "str sw t th tr tw v w wh y z zh"
+)
+VOWELS = "a e i o u ai au ea ee ei ie oa oi oo ou ue"
+CODAS = "b c ck ct d ff ft g ght k l ld lk ll lt m mp n nd nk nt p pt r rk rl rm rt s sk sp ss st t v x z"
+ENDS = (
+    "a ade age al ant ar ax ce de e ed el en ep er et ey ft ge ic ide ie im in is ize ke le ly ment min ne o on op "
+    "or ous que se st t te ter tion ul ure ve xu y za"
+)
+SYLLABLES = tuple(tuple(part.split(" ")) for part in (ONSETS, VOWELS, CODAS, " " * ENDS.count(" ") + " " + ENDS))
+
 ENGLISH = Language(
     name="en",
     phrases=PHRASES,
@@ -205,10 +218,5 @@ ENGLISH = Language(
     located="{thing} {location}",
     action="{}",
     keeps_unknown=True,
-    syllables=(
-        ("b", "br", "d", "f", "g", "gl", "k", "kr", "l", "m", "n", "p", "pr", "t", "tr", "v", "w", "z"),
-        ("a", "e", "i", "o", "u"),
-        ("b", "d", "g", "k", "l", "m", "n", "p", "rl", "rk", "t", "v", "z"),
-        ("a", "e", "i", "o", "u", "ax", "ep", "im", "on", "ul"),
-    ),
+    syllables=SYLLABLES,
 )

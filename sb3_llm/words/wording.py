@@ -20,7 +20,8 @@ from sb3_llm.words.telling import Teller, with_article
 
 CANONICAL_SHARE = 0.35  # of the drawn wordings in which an axis stays canonical
 #: Of the other wordings' balls and boxes, colors, and phrases.
-INVENTED_SHARE = {"nouns": 0.3, "colors": 0.3, "phrases": 0.5}
+INVENTED_SHARE = {"nouns": 0.4, "colors": 0.3, "phrases": 0.5}
+WHOLE_SHARE = 0.3  # of the phrases with an invented word are nothing else
 INVENTED_NOUNS = ("ball", "box")
 STATES = ("open", "closed", "locked")  # of a door; among the nouns, as they name things too
 
@@ -122,6 +123,10 @@ class Wording:
         """
         return self._teller.goal(self.mission(mission))
 
+    def order(self, key: str) -> str:
+        """:return: the sentence of a text that asks for an action, in the language's canonical words."""
+        return self._teller.goal(default_wording(self.language).phrase(key))
+
     def maze(self, view: MazeView, past: MazePast | None) -> str:
         """
         :param view: what is seen
@@ -130,10 +135,11 @@ class Wording:
         """
         return self._teller.maze(self.mission("reach the goal"), view, past)
 
-    def listing(self, phrases: Sequence[str]) -> str:
-        """:return: a sentence that lists the phrases of all actions."""
-        template = self._teller.template
-        return template.sentence(template.listing.format(template.comma.join(phrases)))
+    def listing(self, keys: Sequence[str], phrases: Sequence[str]) -> str:
+        """:return: a sentence that says what the phrases mean: "Actions: turn left = veer left, ..."."""
+        template, canonical = self._teller.template, default_wording(self.language)
+        meanings = (f"{canonical.phrase(key)} = {phrase}" for key, phrase in zip(keys, phrases, strict=True))
+        return template.sentence(template.listing.format(template.comma.join(meanings)))
 
     def thing(self, thing: Thing) -> str:
         """
@@ -276,20 +282,25 @@ def _invent_some(rng: np.random.Generator, language: Language, axis: str, words:
     suffix = language.color_suffix if axis == "colors" else ""
     for key in INVENTED_NOUNS if axis == "nouns" else tuple(words):
         if rng.random() < INVENTED_SHARE.get(axis, 0):
-            word = invent(rng, language, _known_words(language.name) | frozenset(words.values()), suffix)
+            word = invent(rng, language, known_words(language.name) | frozenset(words.values()), suffix)
             words[key] = _with_word(rng, words[key], word) if axis == "phrases" else word
 
 
 def _with_word(rng: np.random.Generator, phrase: str, word: str) -> str:
-    """:return: a phrase with an invented word for one of its words; Chinese has no spaces, and loses the whole."""
+    """:return: a phrase with an invented word for one of its words or for all; Chinese, without spaces, loses all."""
     parts = phrase.split(" ")
+    if rng.random() < WHOLE_SHARE:
+        return word
     parts[int(rng.integers(len(parts)))] = word
     return " ".join(parts)
 
 
 @lru_cache(maxsize=len(LANGUAGES))
-def _known_words(language: str) -> frozenset[str]:
-    """What no invented word may be."""
+def known_words(language: str) -> frozenset[str]:
+    """
+    :param language: "en" or "zh"
+    :return: what no invented word may be: all that is in the pools, held out or not
+    """
     return frozenset(
         part
         for axis in AXES
