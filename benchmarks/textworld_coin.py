@@ -56,7 +56,7 @@ def random_success(env: VecEnv, episodes: int) -> float:
 
 def textworld_coin(
     level: Annotated[int, typer.Option(help="As TextWorld counts: up to 100 that many rooms in a row.")] = 5,
-    steps: Annotated[int, typer.Option(min=1, help="Environment steps of training.")] = 4096,
+    steps: Annotated[int, typer.Option(min=1, help="Environment steps of training.")] = 7168,
     games: Annotated[int, typer.Option(min=1, help="Training games.")] = 50,
     test_games: Annotated[int, typer.Option(min=1)] = 30,
     max_steps: Annotated[int, typer.Option(min=1)] = 15,
