@@ -40,8 +40,9 @@ NOTES = """Success of {episodes} episodes each, with the 95 % Wilson interval; s
 {first_seed:,}. Bold: the target is met. lm: the language model as it was pretrained. expert: the planner whose \
 stories it read, which knows no more than the agent. bot: BabyAI's, which sees the whole level; in {twins} it plays \
 the BabyAI level of that name. random: each phrase offered as likely as the others. untrained: the same architecture \
-with fresh weights. mlp, cnn: cloned from the same stories' choices, those of a corpus of {demonstrations:,} lines, \
-which they see as numbers with the same information; learning rate and length of training chosen on held-out stories."""
+with the weights that its training begins with. mlp, cnn: cloned from the same stories' choices, those of a corpus of \
+{demonstrations:,} lines, which they see as numbers with the same information; learning rate and length of training \
+chosen on held-out stories."""
 
 
 @dataclass(frozen=True)

@@ -4,8 +4,8 @@ import json
 from pathlib import Path
 
 from benchmarks.controls.results import Results, readme_table
-from benchmarks.controls.tasks import TASKS
-from benchmarks.zeroshot import RESULTS
+from benchmarks.controls.tasks import TASKS, WORDED
+from benchmarks.zeroshot import OTHER_WORDS, RESULTS, wording_row
 
 README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
 
@@ -20,3 +20,13 @@ def test_its_demo_table_is_what_was_trained() -> None:
             before, after = (f"{row[when]['success']:.2f}".replace("0.", ".") for when in ("before", "after"))
             name = row["method"].replace("(MlpPolicy)", '("MlpPolicy")')
             assert f"| `{name}` | {before} | {after} (" in README
+
+
+def test_its_wordings_table_is_what_was_played() -> None:
+    found = Results(RESULTS)
+    told = {"held-out phrases": "held-out phrases for the actions", "zh": "Chinese", "held-out templates": "sentences"}
+    for words in OTHER_WORDS:
+        row = wording_row(words)
+        name = row.removeprefix("lm, ")
+        cells = [f"{(found.of(task, row) or {})['success']:.2f}".removeprefix("0") for task in WORDED]
+        assert f"| {told.get(name, name.removeprefix('held-out '))} | {' | '.join(cells)} |" in README

@@ -17,6 +17,7 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from sb3_llm import LLMPolicy, MaskableLLMPolicy, SetupError, make_env
+from sb3_llm.presets import presets
 from sb3_llm.training import HYPERPARAMETERS
 from sb3_llm.zoo import text_observation
 
@@ -120,6 +121,8 @@ def test_configurations_say_what_training_says() -> None:
     for config, algo in (("ppo.yml", "ppo"), ("a2c.yml", "a2c"), ("ppo_mask.yml", "ppo")):
         for settings in yaml.safe_load((CONFIGS / config).read_text()).values():
             assert settings.items() >= HYPERPARAMETERS[algo, "llm"].items(), config
+            scale = presets(algo)["policy_kwargs"]["lm_lr_scale"]
+            assert settings["policy_kwargs"].get("lm_lr_scale", 1.0) == scale, config
     settings = python_config()
     for env_id, written in yaml.safe_load((CONFIGS / "ppo.yml").read_text()).items():
         assert settings[env_id] | {"policy_kwargs": written["policy_kwargs"]} == written

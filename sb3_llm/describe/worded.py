@@ -52,7 +52,7 @@ class Worded(Describer):
         self.remember(obs)
 
     def tell(self, obs: Any, turns: Sequence[str]) -> str:
-        """:return: the observation text, after a list of the phrases where they are not the canonical ones."""
+        """:return: the observation text, after what the phrases mean where they are not the canonical ones."""
         return after_phrases(self.observation(obs, tuple(turns)), self.words, self.phrases, self.keys)
 
     @property
