@@ -2,24 +2,26 @@
 
 import typer
 
-from benchmarks.demo import demo
-from benchmarks.dialogue import dialogue
-from benchmarks.endtoend import end_to_end
-from benchmarks.lists import lists
-from benchmarks.lookup import lookup
-from benchmarks.memoryless import memoryless
-from benchmarks.misleading import misleading
-from benchmarks.profile import profile
-from benchmarks.scoring import scoring
-from benchmarks.sweep import sweep
-from benchmarks.texts import texts
-from benchmarks.textworld_coin import textworld_coin
-from benchmarks.update import update
-from benchmarks.watching import watching
-from benchmarks.worlds import worlds
-from benchmarks.zeroshot import zeroshot
+from sb3_llm.benchmarks.demo import demo
+from sb3_llm.benchmarks.dialogue import dialogue
+from sb3_llm.benchmarks.endtoend import end_to_end
+from sb3_llm.benchmarks.lists import lists
+from sb3_llm.benchmarks.lookup import lookup
+from sb3_llm.benchmarks.memoryless import memoryless
+from sb3_llm.benchmarks.misleading import misleading
+from sb3_llm.benchmarks.profile import profile
+from sb3_llm.benchmarks.scoring import scoring
+from sb3_llm.benchmarks.suite.command import benchmark
+from sb3_llm.benchmarks.sweep import sweep
+from sb3_llm.benchmarks.texts import texts
+from sb3_llm.benchmarks.textworld_coin import textworld_coin
+from sb3_llm.benchmarks.update import update
+from sb3_llm.benchmarks.watching import watching
+from sb3_llm.benchmarks.worlds import worlds
+from sb3_llm.benchmarks.zeroshot import zeroshot
 
 app = typer.Typer(help="Measure the project.", no_args_is_help=True, add_completion=False, rich_markup_mode=None)
+app.command("suite", epilog="Example: python -m benchmarks suite --suite quick")(benchmark)
 app.command("demo", epilog="Example: python -m benchmarks demo --out runs/demo")(demo)
 app.command("scoring", epilog="Example: python -m benchmarks scoring --only 1 --no-memory")(scoring)
 app.command("decisions", epilog="Example: python -m benchmarks decisions --repeats 3")(end_to_end)

@@ -13,8 +13,8 @@ from rich.console import Console
 from rich.table import Table
 from stable_baselines3.common.vec_env import VecEnv
 
-from benchmarks.controls.fresh import fresh_weights
-from benchmarks.curves import WINDOW, Point, SuccessCurve, draw_curves, first_at
+from sb3_llm.benchmarks.controls.fresh import fresh_weights
+from sb3_llm.benchmarks.curves import WINDOW, Point, SuccessCurve, draw_curves, first_at
 from sb3_llm.evaluation import Evaluation, evaluate
 from sb3_llm.training import Run, RunFolder
 

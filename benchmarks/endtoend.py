@@ -14,9 +14,9 @@ from stable_baselines3 import PPO
 from stable_baselines3.common.vec_env import VecEnv
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from benchmarks.peers import AllRows
-from benchmarks.shapes import SIZES
 from sb3_llm import LLMPolicy, make_vec_env
+from sb3_llm.benchmarks.peers import AllRows
+from sb3_llm.benchmarks.shapes import SIZES
 from sb3_llm.language_model import load_language_model
 
 N_ENVS, STEPS, NAIVE_STEPS = 8, 32, 4

@@ -8,8 +8,8 @@ import torch
 from rich.console import Console
 from transformers import PreTrainedModel
 
-from benchmarks.peers import PromptOnly
-from benchmarks.shapes import Setting, half_billion_lm, random_rows
+from sb3_llm.benchmarks.peers import PromptOnly
+from sb3_llm.benchmarks.shapes import Setting, half_billion_lm, random_rows
 from sb3_llm.errors import SetupError
 from sb3_llm.scoring import PackedScorer
 

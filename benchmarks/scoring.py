@@ -14,11 +14,11 @@ from rich.console import Console
 from rich.table import Table
 from transformers import PreTrainedModel
 
-from benchmarks.endtoend import end_to_end
-from benchmarks.gpu import on_gpu
-from benchmarks.memory import peak
-from benchmarks.peers import AllRows, CachedPrompt, PromptOnly
-from benchmarks.shapes import SETTINGS, Setting, random_lm, random_rows
+from sb3_llm.benchmarks.endtoend import end_to_end
+from sb3_llm.benchmarks.gpu import on_gpu
+from sb3_llm.benchmarks.memory import peak
+from sb3_llm.benchmarks.peers import AllRows, CachedPrompt, PromptOnly
+from sb3_llm.benchmarks.shapes import SETTINGS, Setting, random_lm, random_rows
 from sb3_llm.scoring import PackedScorer, ReferenceScorer
 
 ROUTES: dict[str, Callable[[PreTrainedModel], Any]] = {

@@ -11,10 +11,10 @@ import numpy as np
 import torch
 import typer
 
-from benchmarks.controls.playing import play_model, side_by_side
-from benchmarks.controls.results import Results
-from benchmarks.controls.tasks import tasks_named
 from sb3_llm import LLMPolicy, make_env
+from sb3_llm.benchmarks.controls.playing import play_model, side_by_side
+from sb3_llm.benchmarks.controls.results import Results
+from sb3_llm.benchmarks.controls.tasks import tasks_named
 from sb3_llm.describe.actions import meanings
 from sb3_llm.describe.describer import SUMMARY, History
 from sb3_llm.describe.minigrid import RoomDescriber

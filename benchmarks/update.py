@@ -11,8 +11,8 @@ from rich.console import Console
 from rich.table import Table
 from stable_baselines3 import PPO
 
-from benchmarks.memory import peak
 from sb3_llm import LLMPolicy, make_vec_env
+from sb3_llm.benchmarks.memory import peak
 from sb3_llm.scoring.model import decoder_layers
 from sb3_llm.training import HYPERPARAMETERS
 

@@ -10,11 +10,11 @@ from typing import Annotated, Any
 import torch
 import typer
 
-from benchmarks.controls.cloning import Schedule, kept_network
-from benchmarks.controls.fresh import fresh_weights
-from benchmarks.controls.networks import NETWORKS
-from benchmarks.controls.numbers import GRID, MAZE
-from benchmarks.controls.playing import (
+from sb3_llm.benchmarks.controls.cloning import Schedule, kept_network
+from sb3_llm.benchmarks.controls.fresh import fresh_weights
+from sb3_llm.benchmarks.controls.networks import NETWORKS
+from sb3_llm.benchmarks.controls.numbers import GRID, MAZE
+from sb3_llm.benchmarks.controls.playing import (
     FIRST_SEED,
     N_ENVS,
     Words,
@@ -23,9 +23,9 @@ from benchmarks.controls.playing import (
     play_network,
     play_random,
 )
-from benchmarks.controls.replay import choices_digest
-from benchmarks.controls.results import Results, table, wordings_table
-from benchmarks.controls.tasks import TASKS, WORDED, Task, tasks_named
+from sb3_llm.benchmarks.controls.replay import choices_digest
+from sb3_llm.benchmarks.controls.results import Results, table, wordings_table
+from sb3_llm.benchmarks.controls.tasks import TASKS, WORDED, Task, tasks_named
 from sb3_llm.describe.describer import SUMMARY, History
 from sb3_llm.describe.worded import WORDINGS
 from sb3_llm.errors import SetupError

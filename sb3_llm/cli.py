@@ -1,4 +1,4 @@
-"""The program ``sb3-llm``: train, evaluate, doctor; and what :mod:`sb3_llm.cli_pretrain` adds."""
+"""The program ``sb3-llm``: train, evaluate, doctor, benchmark; and what :mod:`sb3_llm.cli_pretrain` adds."""
 
 import os
 import shlex
@@ -11,18 +11,18 @@ import typer
 from rich.console import Console
 from rich.progress import Progress
 from sb3_contrib import MaskablePPO
-from sb3_contrib.common.maskable.utils import get_action_masks
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.env_util import make_vec_env as sb3_make_vec_env
 from stable_baselines3.common.vec_env import VecEnv
 
 from sb3_llm import doctor
+from sb3_llm.benchmarks.suite.command import benchmark
 from sb3_llm.cli_options import EnvArg, Finetune, PolicyArg, Seed, json_or_text, json_pairs
 from sb3_llm.cli_pretrain import add_pretraining
 from sb3_llm.distributed import Ranks, RanksApart
 from sb3_llm.errors import SetupError
-from sb3_llm.evaluation import Evaluation, as_json, as_table, evaluate
+from sb3_llm.evaluation import Evaluation, Masked, as_json, as_table, evaluate
 from sb3_llm.make import make_vec_env
 from sb3_llm.policy import LLMPolicy, MaskableLLMPolicy
 from sb3_llm.spaces import PhraseSpace, TextSpace
@@ -168,22 +168,6 @@ def _play(model: BaseAlgorithm, env: VecEnv, episodes: int, seed: int, greedy: b
         return evaluate(player, env, episodes, greedy, on_episode=lambda: progress.advance(task))
 
 
-class Masked:
-    """
-    A MaskablePPO model that asks its environments which actions are possible; SB3's ``evaluate_policy`` does not.
-
-    :param model: the model
-    :param env: what it plays in
-    """
-
-    def __init__(self, model: MaskablePPO, env: VecEnv) -> None:
-        self.model, self.env = model, env
-
-    def predict(self, observation: Any, **options: Any) -> tuple[Any, Any]:
-        """:return: as ``MaskablePPO.predict``."""
-        return self.model.predict(observation, action_masks=get_action_masks(self.env), **options)
-
-
 @app.command(
     "doctor",
     epilog="Example: sb3-llm doctor MiniGrid-DoorKey-5x5-v0 --finetune lora   (works offline)",
@@ -212,6 +196,7 @@ def doctor_command(
         raise typer.Exit(1)
 
 
+app.command("benchmark", epilog="Example: sb3-llm benchmark --suite quick   (works offline)")(benchmark)
 add_pretraining(app)
 
 

@@ -7,6 +7,8 @@ from statistics import NormalDist, fmean, stdev
 from typing import Any
 
 from rich.table import Table
+from sb3_contrib import MaskablePPO
+from sb3_contrib.common.maskable.utils import get_action_masks
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.vec_env import VecEnv
@@ -64,6 +66,22 @@ def evaluate(
         mean_length=fmean(lengths),
         spl=_spl(ends) if known and all("optimal_length" in end for end in ends) else None,
     )
+
+
+class Masked:
+    """
+    A MaskablePPO model that asks its environments which actions are possible; SB3's ``evaluate_policy`` does not.
+
+    :param model: the model
+    :param env: what it plays in
+    """
+
+    def __init__(self, model: MaskablePPO, env: VecEnv) -> None:
+        self.model, self.env = model, env
+
+    def predict(self, observation: Any, **options: Any) -> tuple[Any, Any]:
+        """:return: as ``MaskablePPO.predict``."""
+        return self.model.predict(observation, action_masks=get_action_masks(self.env), **options)
 
 
 def wilson_interval(successes: int, trials: int, confidence: float = 0.95) -> Interval:

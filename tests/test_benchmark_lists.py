@@ -5,7 +5,7 @@ import json
 import numpy as np
 import torch
 
-from benchmarks.lists import RESULTS, SEED, right_answers, tellings
+from sb3_llm.benchmarks.lists import RESULTS, SEED, right_answers, tellings
 from sb3_llm.language_model import load_language_model
 from sb3_llm.pretrain.stories import Exchange, Line
 from sb3_llm.words.languages import LANGUAGES

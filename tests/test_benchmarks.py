@@ -9,12 +9,12 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from benchmarks.__main__ import app
-from benchmarks.gpu import _columns
-from benchmarks.memory import peak
-from benchmarks.peers import PromptOnly
-from benchmarks.scoring import QUICK, ROUTES
-from benchmarks.shapes import PHRASES, Setting, random_rows
+from sb3_llm.benchmarks.__main__ import app
+from sb3_llm.benchmarks.gpu import _columns
+from sb3_llm.benchmarks.memory import peak
+from sb3_llm.benchmarks.peers import PromptOnly
+from sb3_llm.benchmarks.scoring import QUICK, ROUTES
+from sb3_llm.benchmarks.shapes import PHRASES, Setting, random_rows
 from sb3_llm.scoring import ReferenceScorer
 from sb3_llm.scoring.trie import build_trie
 from tests.tiny import tiny_lm

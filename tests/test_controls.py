@@ -13,12 +13,12 @@ import pytest
 import torch
 from torch import nn
 
-from benchmarks.controls.cloning import Schedule, clone_network, examine, hold_out, kept_network
-from benchmarks.controls.networks import NETWORKS, Cnn
-from benchmarks.controls.numbers import ACTIONS, GRID, MAZE, PLANES, CommonNumbers, spread
-from benchmarks.controls.playing import ClonedPlayer, play_network
-from benchmarks.controls.replay import CODE, ROOT, Demonstrations, choices_digest, gather, replay
-from benchmarks.controls.tasks import tasks_named
+from sb3_llm.benchmarks.controls.cloning import Schedule, clone_network, examine, hold_out, kept_network
+from sb3_llm.benchmarks.controls.networks import NETWORKS, Cnn
+from sb3_llm.benchmarks.controls.numbers import ACTIONS, GRID, MAZE, PLANES, CommonNumbers, spread
+from sb3_llm.benchmarks.controls.playing import ClonedPlayer, play_network
+from sb3_llm.benchmarks.controls.replay import CODE, FOLDERS, Demonstrations, choices_digest, files, gather, replay
+from sb3_llm.benchmarks.controls.tasks import tasks_named
 from sb3_llm.describe.actions import KEYS
 from sb3_llm.errors import SetupError
 from sb3_llm.numeric import make_numeric_env
@@ -132,7 +132,7 @@ def test_worlds_without_a_layout(env_id: str, options: dict[str, Any]) -> None:
 def test_the_convolutions_see_the_view() -> None:
     env = CommonNumbers(gymnasium.make("MiniGrid-DoorKey-6x6-v0"))
     numbers = torch.from_numpy(env.reset(seed=1)[0])[None]
-    image = Cnn(GRID, numbers.shape[1]).image(numbers)[0]
+    image = as_image(torch.from_numpy(numbers), PLANES[GRID])[0]
     planes = [part.argmax(0).numpy() for part in image.split(PLANES[GRID])]
     np.testing.assert_array_equal(np.stack(planes, -1), env.numeric.state["image"])
 
@@ -176,7 +176,7 @@ def test_training_stops_and_goes_back_to_its_best(
         seen.append(next(network.parameters()).detach().clone())
         return (0.9, 0.5, 0.6, 0.7)[len(seen) - 1], 0.0
 
-    monkeypatch.setattr("benchmarks.controls.cloning.examine", scripted)
+    monkeypatch.setattr("sb3_llm.benchmarks.controls.cloning.examine", scripted)
     few = Schedule(rates=(1e-3,), epochs=9, patience=2)
     network, report = clone_network("mlp", GRID, demonstrations, few)
     assert (len(seen), report["tried"][0]["epochs"]) == (4, 2)
@@ -187,7 +187,7 @@ def test_training_stops_and_goes_back_to_its_best(
 def test_networks_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gather, "__defaults__", (0, (GRIDS, MAZES)))
     first, report = kept_network(tmp_path, "mlp", MAZE, 200, SMALL)
-    monkeypatch.setattr("benchmarks.controls.cloning.clone_network", None)  # nothing is cloned again
+    monkeypatch.setattr("sb3_llm.benchmarks.controls.cloning.clone_network", None)  # nothing is cloned again
     again, same = kept_network(tmp_path, "mlp", MAZE, 200, SMALL)
     assert report == same
     for mine, theirs in zip(first.parameters(), again.parameters(), strict=True):
@@ -198,16 +198,15 @@ def test_networks_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_other_choices_are_gathered_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = choices_digest()
-    assert all(list(ROOT.glob(pattern)) for pattern in CODE)
-    monkeypatch.setattr("benchmarks.controls.replay.ROOT", tmp_path)
-    (tmp_path / "envs").mkdir()
+    assert all(files(pattern) for pattern in CODE)
+    monkeypatch.setitem(FOLDERS, "envs", tmp_path)
     found = [choices_digest()]
-    for code in ("a = 1", "a = 1  # the same", "a = 2"):
-        (tmp_path / "envs" / "rooms.py").write_text(code)
+    for code in ("a = 1", "import os\na = 1  # the same", "a = 2"):
+        (tmp_path / "rooms.py").write_text(code)
         found.append(choices_digest())
     assert found[1] == found[2]
     assert len({before, *found}) == 4
-    monkeypatch.setattr("benchmarks.controls.replay.SOURCES", (GRIDS,))
+    monkeypatch.setattr("sb3_llm.benchmarks.controls.replay.SOURCES", (GRIDS,))
     assert choices_digest() != found[3]
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks.curves import WINDOW, Point, first_at
+from sb3_llm.benchmarks.curves import WINDOW, Point, first_at
 
 ROOT = Path(__file__).parent.parent
 

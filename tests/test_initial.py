@@ -4,7 +4,7 @@ import pytest
 import torch
 from transformers import LlamaForCausalLM
 
-from benchmarks.lookup import learning
+from sb3_llm.benchmarks.lookup import learning
 from sb3_llm.pretrain.initial import COPIERS, plant
 from sb3_llm.pretrain.settings import PretrainConfig
 from sb3_llm.pretrain.stories import Line

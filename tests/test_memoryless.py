@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from minigrid.core.actions import Actions
 
-from benchmarks.memoryless import MOVES, RESULTS, WORLDS, Layout, Table, arrives, explored, readings, seen
+from sb3_llm.benchmarks.memoryless import MOVES, RESULTS, WORLDS, Layout, Table, arrives, explored, readings, seen
 from tests.drawn import DrawnWorld
 
 HALL = ("######", "#>..G#", "######")

@@ -3,9 +3,9 @@
 import json
 from pathlib import Path
 
-from benchmarks.controls.results import Results, readme_table
-from benchmarks.controls.tasks import TASKS, WORDED
-from benchmarks.zeroshot import OTHER_WORDS, RESULTS, wording_row
+from sb3_llm.benchmarks.controls.results import Results, readme_table
+from sb3_llm.benchmarks.controls.tasks import TASKS, WORDED
+from sb3_llm.benchmarks.zeroshot import OTHER_WORDS, RESULTS, wording_row
 
 README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
 

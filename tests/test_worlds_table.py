@@ -6,8 +6,8 @@ import gymnasium
 import pytest
 
 import sb3_llm.envs  # noqa: F401  # registers the project's own
-from benchmarks.worlds import README, phrases_column, table, world_ids
 from sb3_llm import make_env
+from sb3_llm.benchmarks.worlds import README, phrases_column, table, world_ids
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*is out of date")
 
@@ -26,7 +26,7 @@ def test_the_readme_names_every_world_with_its_phrases() -> None:
 
 
 def test_the_table_is_made_alike_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("benchmarks.worlds.world_ids", lambda: ["BabyAI-BossLevel-v0", "sb3_llm/Maze3x3-v0"])
+    monkeypatch.setattr("sb3_llm.benchmarks.worlds.world_ids", lambda: ["BabyAI-BossLevel-v0", "sb3_llm/Maze3x3-v0"])
     boss, maze = table().splitlines()[2:]
     assert table().splitlines()[2:] == [boss, maze]
     assert re.fullmatch(r"\| BabyAI-BossLevel-v0 \| [a-z ,]+ \| .*, open \| 22 x 22 \| \d+ to \d+ \| \d{3} \|", boss)

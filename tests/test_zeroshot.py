@@ -10,9 +10,10 @@ import torch
 from minigrid.utils.baby_ai_bot import BabyAIBot
 from typer.testing import CliRunner
 
-from benchmarks.__main__ import app
-from benchmarks.controls.fresh import fresh_weights
-from benchmarks.controls.playing import (
+from sb3_llm import make_env
+from sb3_llm.benchmarks.__main__ import app
+from sb3_llm.benchmarks.controls.fresh import fresh_weights
+from sb3_llm.benchmarks.controls.playing import (
     FIRST_SEED,
     RandomPlayer,
     play_expert,
@@ -21,10 +22,9 @@ from benchmarks.controls.playing import (
     play_random,
     side_by_side,
 )
-from benchmarks.controls.results import Results, table, wordings_table
-from benchmarks.controls.tasks import TASKS, TWINS, WORDED, Task, tasks_named
-from benchmarks.zeroshot import OTHER_WORDS, Words, model_digest
-from sb3_llm import make_env
+from sb3_llm.benchmarks.controls.results import Results, table, wordings_table
+from sb3_llm.benchmarks.controls.tasks import TASKS, TWINS, WORDED, Task, tasks_named
+from sb3_llm.benchmarks.zeroshot import OTHER_WORDS, Words, model_digest
 from sb3_llm.errors import SetupError
 from sb3_llm.language_model import load_language_model
 

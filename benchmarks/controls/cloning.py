@@ -13,8 +13,8 @@ from torch import nn
 from torch.nn import functional
 from tqdm import tqdm
 
-from benchmarks.controls.networks import NETWORKS, Cnn, Mlp
-from benchmarks.controls.replay import Demonstrations, choices_digest, kept_demonstrations
+from sb3_llm.benchmarks.controls.networks import NETWORKS, Cnn, Mlp
+from sb3_llm.benchmarks.controls.replay import Demonstrations, choices_digest, kept_demonstrations
 from sb3_llm.errors import SetupError
 from sb3_llm.folder import write_whole
 

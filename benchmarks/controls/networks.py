@@ -1,11 +1,12 @@
 """An MLP and a CNN over the numbers of a world, as large as the embedded model or larger where that helps them."""
 
+from collections.abc import Sequence
 from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
 
-from benchmarks.controls.numbers import ACTIONS, CELLS, PLANES
+from sb3_llm.benchmarks.controls.numbers import ACTIONS, CELLS, PLANES
 
 WIDTH = 640  # with it the MLP has as many weights as the embedded model
 CHANNELS = 64
@@ -50,16 +51,21 @@ class Cnn(nn.Module):
     def forward(self, inputs: Tensor) -> Tensor:
         """:return: logits (B, actions) of inputs (B, N)."""
         rest = self.rest(inputs[:, self.n_view :])
-        hidden = self.first(self.image(inputs)).relu()
+        hidden = self.first(as_image(inputs, self.planes)).relu()
         for block in self.blocks:
             hidden = block(hidden, rest)
         return self.head(torch.cat((self.squeeze(hidden).relu().flatten(1), rest), 1))
 
-    def image(self, inputs: Tensor) -> Tensor:
-        """:return: the view, (B, planes, 7, 7): of each cell its one-hot parts, which the vector has one by one."""
-        parts = inputs[:, : self.n_view].split([CELLS * n for n in self.planes], 1)
-        cells = [part.reshape(len(inputs), 7, 7, n) for part, n in zip(parts, self.planes, strict=True)]
-        return torch.cat(cells, 3).permute(0, 3, 1, 2)
+
+def as_image(inputs: Tensor, planes: Sequence[int]) -> Tensor:
+    """
+    :param inputs: (B, N), which begin with the view: each part of it, of all cells
+    :param planes: how many numbers each part has for a cell
+    :return: the view, (B, planes, 7, 7): of each cell its one-hot parts
+    """
+    parts = inputs[:, : CELLS * sum(planes)].split([CELLS * n for n in planes], 1)
+    cells = [part.reshape(len(inputs), 7, 7, n) for part, n in zip(parts, planes, strict=True)]
+    return torch.cat(cells, 3).permute(0, 3, 1, 2)
 
 
 class Film(nn.Module):

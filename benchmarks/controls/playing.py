@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from statistics import fmean, stdev
-from typing import Any
+from typing import Any, Protocol
 
 import gymnasium as gym
 import numpy as np
@@ -17,9 +17,9 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 from torch import nn
 from tqdm import tqdm
 
-from benchmarks.controls.numbers import CommonNumbers
-from benchmarks.controls.tasks import Task
 from sb3_llm import LLMPolicy, make_env
+from sb3_llm.benchmarks.controls.numbers import CommonNumbers
+from sb3_llm.benchmarks.controls.tasks import Task
 from sb3_llm.demos.recording import BuiltInExpert
 from sb3_llm.describe.describer import SUMMARY, History
 from sb3_llm.describe.worded import CANONICAL
@@ -154,7 +154,18 @@ def play_network(task: Task, episodes: int, network: nn.Module, title: str) -> d
     return play_model(ClonedPlayer(network, make().offered), env, episodes, title)
 
 
-def play_expert(task: Task, episodes: int, use_bot: bool, title: str) -> dict[str, Any]:
+class Playable(Protocol):
+    """A world, as tasks of this table and of the suite name it."""
+
+    @property
+    def env_id(self) -> str: ...
+    @property
+    def env_kwargs(self) -> dict[str, Any]: ...
+    @property
+    def level(self) -> str | None: ...
+
+
+def play_expert(task: Playable, episodes: int, use_bot: bool, title: str) -> dict[str, Any]:
     """:return: what the planner does, or BabyAI's bot; where it breaks or hangs, the episode is lost."""
     env_id = task.level if use_bot and task.level else task.env_id
     env, expert = make_env(env_id, **task.env_kwargs, history=0), BuiltInExpert(use_bot)  # it has its own memory

@@ -15,14 +15,21 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from benchmarks.controls.numbers import ACTIONS, MAZE, CommonNumbers
+import sb3_llm
+import sb3_llm.envs
+from sb3_llm.benchmarks.controls.numbers import ACTIONS, MAZE, CommonNumbers
 from sb3_llm.errors import SetupError
 from sb3_llm.folder import write_whole
 from sb3_llm.pretrain.corpus import FORMAT, MAX_FAILURES, first_seed, share_out
 from sb3_llm.pretrain.sources import SOURCES, Source
 from sb3_llm.pretrain.stories import STORY_SECONDS, Line, Story, Telling, draw_telling, time_limit
 
-ROOT = Path(__file__).parent.parent.parent
+#: Where the code is, in a checkout and where it is installed.
+FOLDERS = {
+    "envs": Path(str(sb3_llm.envs.__file__)).parent,
+    "sb3_llm": Path(sb3_llm.__file__).parent,
+    "benchmarks": Path(__file__).parent.parent,
+}
 CODE = (
     "envs/rooms*.py",
     "envs/*maze.py",
@@ -150,9 +157,22 @@ def gather(kind: str, n_lines: int, seed: int = 0, sources: Sequence[Source] = S
 def choices_digest() -> str:
     """:return: what choices depend on: the corpus's sources, and the code of its worlds, experts and numbers."""
     whole = hashlib.sha256(json.dumps([FORMAT, *(asdict(source) for source in SOURCES)], sort_keys=True).encode())
-    for path in sorted(path for pattern in CODE for path in ROOT.glob(pattern)):
-        whole.update(ast.dump(ast.parse(path.read_text(encoding="utf-8"))).encode())  # comments don't count
+    for pattern in CODE:
+        for path in files(pattern):
+            whole.update(_meaning(path).encode())
     return whole.hexdigest()[:16]
+
+
+def files(pattern: str) -> list[Path]:
+    """:return: the files of one of :data:`CODE`."""
+    folder, _, names = pattern.partition("/")
+    return sorted(FOLDERS[folder].glob(names))
+
+
+def _meaning(path: Path) -> str:
+    """The code without comments, and without the names of modules, which move."""
+    body = ast.parse(path.read_text(encoding="utf-8")).body
+    return "\n".join(ast.dump(part) for part in body if not isinstance(part, ast.Import | ast.ImportFrom))
 
 
 def kept_demonstrations(folder: Path, kind: str, n_lines: int, seed: int = 0) -> Demonstrations:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.controls.tasks import Task
+from sb3_llm.benchmarks.controls.tasks import Task
 from sb3_llm.folder import write_text
 
 
@@ -74,7 +74,7 @@ def readme_table(results: Results, tasks: Sequence[Task]) -> str:
     for task in tasks:
         others = [results.of(task.name, row) for row in ("expert", "random", "untrained")]
         cells = [_share(entry["success"]) if entry else "" for entry in others]
-        embedded = _cell(results.of(task.name, "lm")).translate(str.maketrans({"[": "(", "]": ")"})).replace(", ", "-")
+        embedded = _cell(results.of(task.name, "lm")).translate(str.maketrans("[]", "()")).replace(", ", "-")
         lines.append(f"| {task.name} | {embedded} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 

@@ -1,0 +1,1 @@
+"""The benchmark: language models against small networks, in steps and in seconds."""

@@ -1,0 +1,127 @@
+"""What a folder of results holds, by task and method."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from sb3_llm.benchmarks.suite.config import Suite
+from sb3_llm.benchmarks.suite.statistics import Estimate, Reached, Scores, bootstrap, cost_ratio, first_reaching
+from sb3_llm.benchmarks.suite.store import Store
+
+Figures = dict[str, Any]  # of a cell, as its JSON file holds them
+NETWORKS = ("mlp", "mlp-view", "cnn", "cnn-view")  # that start from nothing
+OURS = "llm"
+
+
+class Found:
+    """
+    All whole cells of a suite.
+
+    :param suite: what was to be run
+    :param store: where it is
+    """
+
+    def __init__(self, suite: Suite, store: Store) -> None:
+        self.suite = suite
+        self.cells: dict[tuple[str, str], list[Figures]] = {}
+        for cell in suite.cells:
+            figures = store.load(cell)
+            if figures is not None:
+                self.cells.setdefault((cell.task.name, cell.method.name), []).append(figures)
+        self.problems = store.problems(suite.cells)
+
+    def of(self, task: str, method: str) -> list[Figures]:
+        """:return: the seeds of one method on one task."""
+        return self.cells.get((task, method), [])
+
+    @property
+    def tasks(self) -> list[str]:
+        """:return: those with results, in the suite's order."""
+        return [task.name for task in self.suite.tasks if any(name == task.name for name, _ in self.cells)]
+
+    @property
+    def methods(self) -> list[str]:
+        """:return: those with results, in the suite's order."""
+        return [method.name for method in self.suite.methods if any(name == method.name for _, name in self.cells)]
+
+    def shared(self, method: str) -> list[str]:
+        """:return: the tasks with results of a method and of ours."""
+        return [task for task in self.tasks if self.of(task, method) and self.of(task, OURS)]
+
+    @property
+    def commits(self) -> list[str]:
+        """:return: that results are from."""
+        return sorted({one["provenance"]["commit"] for seeds in self.cells.values() for one in seeds})
+
+    @property
+    def machines(self) -> list[str]:
+        """:return: what they were run on."""
+        every = (one["provenance"]["machine"] for seeds in self.cells.values() for one in seeds)
+        return sorted({f"{each['processor']}, {each['cores']} cores" for each in every})
+
+    def success(self, task: str, method: str, how: str = "sampled") -> Estimate | None:
+        """:return: mean success over seeds, with its interval over seeds and, for one seed, over its episodes."""
+        finals = [one["final"][how] for one in self.of(task, method)]
+        values = [each["success"] for each in finals]
+        if not values or None in values:
+            return None
+        if len(values) == 1:
+            return Estimate(values[0], *finals[0]["success_interval"])
+        return bootstrap(lambda scores: float(scores.mean()), np.array(values)[:, None], resamples=1000)
+
+    def mean(self, task: str, method: str, name: str, how: str = "sampled") -> float | None:
+        """:return: the mean over seeds of another final figure."""
+        values = [one["final"][how][name] for one in self.of(task, method)]
+        return None if not values or None in values else float(np.mean(values))
+
+    def reached(self, task: str, method: str, level: float) -> list[Reached]:
+        """:return: for each seed that trained, when it got to a level of success."""
+        return [first_reaching(one["curve"], level) for one in self.of(task, method) if one["curve"]]
+
+    def scores(self, method: str, tasks: Sequence[str]) -> Scores | None:
+        """:return: final sampled success (runs, tasks), as many runs as every task has; None if one has none."""
+        columns = [[one["final"]["sampled"]["success"] for one in self.of(task, method)] for task in tasks]
+        n_runs = min(map(len, columns), default=0)
+        if not n_runs or any(None in column for column in columns):
+            return None
+        return np.array([column[:n_runs] for column in columns]).T
+
+    def best_network(self, task: str, level: float, unit: str) -> tuple[str, list[Reached]] | None:
+        """:return: the network that got to a level at the least cost: first by seeds that arrived, then by the mean."""
+        candidates = [(name, self.reached(task, name, level)) for name in NETWORKS]
+        known = [(name, ends) for name, ends in candidates if ends]
+        if not known:
+            return None
+
+        def cost(each: tuple[str, list[Reached]]) -> tuple[float, float]:
+            ends = each[1]
+            mean = float(np.mean(np.log([getattr(end, unit) for end in ends])))
+            return float(np.mean([end.censored for end in ends])), mean
+
+        return min(known, key=cost)
+
+    def ratio(self, task: str, level: float, unit: str) -> tuple[Estimate, str, bool] | None:
+        """
+        How many times what the language model costs the best network does until a level of success.
+
+        A language model that was there before training counts as having needed the first rollout's steps, and in
+        seconds what it took to make it.
+
+        :param task: which
+        :param level: of success
+        :param unit: "steps" or "seconds"
+        :return: the ratio, the network, and whether the ratio is a lower bound; None if either has no results, or the
+            language model did not arrive with every seed
+        """
+        best, ours = self.best_network(task, level, unit), self.reached(task, OURS, level)
+        if best is None or not ours or any(end.censored for end in ours):
+            return None
+        name, theirs = best
+        least = self._first_steps(task) if unit == "steps" else 0.0
+        dearer, cheaper = ([max(getattr(end, unit), least) for end in ends] for ends in (theirs, ours))
+        return cost_ratio(dearer, cheaper), name, any(end.censored for end in theirs)
+
+    def _first_steps(self, task: str) -> float:
+        looks = [one["curve"][1]["steps"] for one in self.of(task, OURS) if len(one["curve"]) > 1]
+        return float(min(looks, default=1))

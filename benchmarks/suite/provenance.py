@@ -1,0 +1,69 @@
+"""What made a result: commit, code, versions, machine."""
+
+import hashlib
+import os
+import platform
+import subprocess
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+import sb3_llm
+import sb3_llm.envs
+from sb3_llm.language_model import EMBEDDED_FOLDER
+
+PACKAGES = ("sb3_llm", "stable-baselines3", "sb3-contrib", "torch", "transformers", "gymnasium", "minigrid", "numpy")
+SUITE = Path(__file__).parent
+#: The suite's own code that a cell's figures depend on; how they are stored and told does not change them.
+MAKING = ("config", "costs", "curve", "networks", "players", "running", "worlds")
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """Where figures are from."""
+
+    commit: str  # of the checkout, with "+" if files differ from it; else the version that is installed
+    code: str  # sha256 of the code and the embedded model, which is what counts
+    versions: dict[str, str]
+    machine: dict[str, str | int]
+
+
+def here() -> Provenance:
+    """:return: of what runs here and now."""
+    machine: dict[str, str | int] = {
+        "system": platform.system(),
+        "processor": _processor(),
+        "cores": os.cpu_count() or 1,
+        "python": platform.python_version(),
+    }
+    return Provenance(_commit(), code_digest(), {name: version(name) for name in PACKAGES}, machine)
+
+
+def code_digest() -> str:
+    """:return: sha256 of all that figures depend on: the package, its worlds, the suite's code, the embedded model."""
+    whole = hashlib.sha256()
+    folders = [Path(sb3_llm.__file__).parent, Path(str(sb3_llm.envs.__file__)).parent, SUITE.parent / "controls"]
+    files = {path for folder in folders for path in folder.rglob("*.py") if SUITE.parent not in path.parents}
+    files |= set((SUITE.parent / "controls").glob("*.py")) | {SUITE / f"{name}.py" for name in MAKING}
+    for path in [*sorted(files, key=lambda path: path.parts[-3:]), *sorted(EMBEDDED_FOLDER.glob("*.safetensors"))]:
+        whole.update(path.read_bytes())
+    return whole.hexdigest()[:16]
+
+
+def _commit() -> str:
+    def git(*arguments: str) -> str:
+        ran = subprocess.run(["git", *arguments], cwd=SUITE, capture_output=True, text=True, check=True)
+        return ran.stdout.strip()
+
+    try:
+        return git("rev-parse", "--short", "HEAD") + ("+" if git("status", "--porcelain", "-uno") else "")
+    except (OSError, subprocess.CalledProcessError):
+        return f"version {version('sb3_llm')}"
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    return next((line.split(": ")[1] for line in lines if line.startswith("model name")), platform.machine())

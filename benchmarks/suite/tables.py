@@ -1,0 +1,206 @@
+"""The report's tables, in Markdown."""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from sb3_llm.benchmarks.suite.found import OURS, Found
+from sb3_llm.benchmarks.suite.statistics import (
+    Estimate,
+    Reached,
+    area_under,
+    bootstrap,
+    interquartile_mean,
+    probability_of_improvement,
+)
+
+LEVELS = (0.5, 0.9, 0.95)
+Cell = str | None
+
+
+def success(found: Found) -> str:
+    """:return: final success of the sampled policy, all methods."""
+    return _by_task(found, lambda task, method: _estimate(found.success(task, method)))
+
+
+def greedy(found: Found) -> str:
+    """:return: final success of the greedy policy, all methods that train or are language models."""
+    return _by_task(found, lambda task, method: _estimate(found.success(task, method, "greedy")))
+
+
+def returns(found: Found) -> str:
+    """:return: mean return of the sampled policy."""
+    return _by_task(found, lambda task, method: _number(found.mean(task, method, "mean_return")))
+
+
+def lengths(found: Found) -> str:
+    """:return: mean steps of an episode, and where shortest paths are known success weighted by path length."""
+
+    def cell(task: str, method: str) -> Cell:
+        spl = found.mean(task, method, "spl")
+        length = _number(found.mean(task, method, "mean_length"), 1)
+        return length if spl is None else f"{length} (SPL {_share(spl)})"
+
+    return _by_task(found, cell)
+
+
+def reached(found: Found, level: float, unit: str) -> str:
+    """:return: steps or seconds until a level of success, geometric mean over seeds; ">" where not all arrived."""
+    return _by_task(found, lambda task, method: _ends(found.reached(task, method, level), unit))
+
+
+def ratios(found: Found, level: float) -> str:
+    """:return: how many times what the language model costs the best network does."""
+    lines = _head("task", "best network", "x fewer steps", "best network", "x less time")
+    for task in found.tasks:
+        cells = []
+        for unit in ("steps", "seconds"):
+            ratio = found.ratio(task, level, unit)
+            cells += ["", ""] if ratio is None else [ratio[1], _times(*ratio)]
+        if any(cells):
+            lines.append(_line(task, *cells))
+    return "\n".join(lines)
+
+
+def zoo(found: Found) -> str:
+    """:return: RL Baselines3 Zoo's PPO beside ours: greedy mean reward."""
+    lines = _head("task", "Zoo's PPO: reward", "steps", "ours: reward", "steps", "before training")
+    for task in found.suite.tasks:
+        reward = found.mean(task.name, OURS, "mean_return", "greedy")
+        if task.zoo is None or reward is None:
+            continue
+        steps = max(one["config"]["steps"] for one in found.of(task.name, OURS))
+        before = found.mean(task.name, "zero-shot", "mean_return", "greedy")
+        theirs = f"{task.zoo['reward']:.3f}", f"{task.zoo['steps']:,.0f}"
+        lines.append(_line(task.name, *theirs, f"{reward:.3f}", f"{steps:,}", _number(before, 3)))
+    return "\n".join(lines)
+
+
+def aggregates(found: Found) -> str:
+    """:return: over the tasks that a method shares with ours: means, and how probably ours is better."""
+    lines = _head("method", "tasks", "runs", "IQM of success", "ours there", "probability that ours is better", "area")
+    for method in found.methods:
+        tasks = found.shared(method)
+        theirs, ours = found.scores(method, tasks), found.scores(OURS, tasks)
+        if theirs is None or ours is None or method == OURS:
+            continue
+        better = _estimate(bootstrap(probability_of_improvement, ours, theirs, resamples=1000))
+        iqms = [_estimate(bootstrap(interquartile_mean, each, resamples=1000)) for each in (theirs, ours)]
+        areas = f"{_area(found, method, tasks)} (ours {_area(found, OURS, tasks)})"
+        lines.append(_line(method, str(len(tasks)), str(len(theirs)), *iqms, better, areas))
+    return "\n".join(lines)
+
+
+def generalisation(found: Found) -> str:
+    """:return: sampled success after training where one thing differs, beside that where nothing does."""
+    lines = _head("task", "method", "axis", "as trained", "there", "costs")
+    for (task, method), seeds in found.cells.items():
+        for axis in seeds[0]["generalisation"]:
+            there = float(np.mean([one["generalisation"][axis]["success"] for one in seeds]))
+            trained = float(np.mean([one["final"]["sampled"]["success"] for one in seeds]))
+            costs = f"{1 - there / trained:.0%}" if trained else ""
+            lines.append(_line(task, method, axis, _share(trained), _share(there), costs))
+    return "\n".join(lines)
+
+
+def costs(found: Found) -> str:
+    """:return: parameters, operations, memory and time of each method, over its tasks."""
+    lines = _head("method", "parameters", "trained", "MFLOP per decision", "peak MiB", "seconds per 1,000 steps")
+    for method in found.methods:
+        seeds = [one for (_, name), cells in found.cells.items() if name == method for one in cells]
+        if "parameters" not in seeds[0]["costs"]:
+            continue
+        each = {name: [one["costs"][name] for one in seeds] for name in seeds[0]["costs"]}
+        trained = [(look["steps"], look["seconds"]) for one in seeds for look in one["curve"][-1:]]
+        per_step = sum(seconds for _, seconds in trained) / max(1, sum(steps for steps, _ in trained)) * 1000
+        figures = (
+            f"{np.mean(each['parameters']):,.0f}",
+            f"{np.mean(each['trained']):,.0f}" if trained else "",
+            f"{np.mean(each['flops_per_decision']) / 1e6:,.2f}",
+            f"{max(each['peak_memory_mib']):,.0f}",
+            f"{per_step:.2g}" if trained else "",
+        )
+        lines.append(_line(method, *figures))
+    return "\n".join(lines)
+
+
+def fluency(found: Found) -> str:
+    """:return: perplexity on stories before and after training."""
+    lines = _head("method", "perplexity before", "after", "worst")
+    for method in found.methods:
+        seeds = [one["fluency"] for (_, name), cells in found.cells.items() if name == method for one in cells]
+        if seeds[0] is None or method == "zero-shot":
+            continue
+        before, after = ([one[when] for one in seeds] for when in ("before", "after"))
+        lines.append(_line(method, f"{np.mean(before):.2f}", f"{np.mean(after):.2f}", f"{max(after):.2f}"))
+    return "\n".join(lines)
+
+
+def tuning(found: Found) -> str:
+    """:return: how each method was tuned."""
+    lines = _head("method", "how it was tuned")
+    return "\n".join([*lines, *(_line(method.name, method.tuned) for method in found.suite.methods)])
+
+
+def problems(found: Found) -> str:
+    """:return: cells without figures."""
+    return "\n".join(f"- {problem.key}: {problem.why}" for problem in found.problems)
+
+
+def _by_task(found: Found, cell: Callable[[str, str], Cell]) -> str:
+    rows = {task: [cell(task, method) for method in found.methods] for task in found.tasks}
+    shown = [index for index in range(len(found.methods)) if any(row[index] for row in rows.values())]
+    lines = _head("task", *(found.methods[index] for index in shown))
+    return "\n".join([*lines, *(_line(task, *(row[index] or "" for index in shown)) for task, row in rows.items())])
+
+
+def _ends(ends: Sequence[Reached], unit: str) -> Cell:
+    if not ends:
+        return None
+    mean = float(np.exp(np.mean(np.log([max(getattr(end, unit), 1e-9) for end in ends]))))
+    if all(getattr(end, unit) == 0 for end in ends):
+        mean = 0.0
+    arrived = sum(not end.censored for end in ends)
+    said = f"{mean:,.0f}" if mean >= 10 or mean == 0 else f"{mean:.1f}"
+    return said if arrived == len(ends) else f"> {said} ({arrived} of {len(ends)})"
+
+
+def _area(found: Found, method: str, tasks: Sequence[str]) -> str:
+    areas = []
+    for task in tasks:
+        curves = [one["curve"] for name in (method, OURS) for one in found.of(task, name) if one["curve"]]
+        mine = [one["curve"] for one in found.of(task, method) if one["curve"]]
+        if mine:
+            shared = min(curve[-1]["steps"] for curve in curves)
+            areas += [area_under(curve, shared) for curve in mine]
+    return _share(float(np.mean(areas))) if areas else ""
+
+
+def _times(ratio: Estimate, _: str, bound: bool) -> str:
+    return f"{'>= ' if bound else ''}{_short(ratio.value)} ({_short(ratio.low)}-{_short(ratio.high)})"
+
+
+def _short(value: float) -> str:
+    return f"{value:,.0f}" if value >= 10 else f"{value:.2g}"
+
+
+def _estimate(estimate: Estimate | None) -> Cell:
+    if estimate is None:
+        return None
+    return f"{_share(estimate.value)} ({_share(estimate.low)}-{_share(estimate.high)})"
+
+
+def _share(value: float) -> str:
+    return f"{value:.2f}".removeprefix("0") if value < 1 else f"{value:.2f}"
+
+
+def _number(value: float | None, digits: int = 2) -> str:
+    return "" if value is None else f"{value:.{digits}f}"
+
+
+def _head(*names: str) -> list[str]:
+    return [_line(*names), "|" + "---|" * len(names)]
+
+
+def _line(*cells: Cell) -> str:
+    return "| " + " | ".join(cell or "" for cell in cells) + " |"
