@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from sb3_llm.benchmarks.controls.cloning import Schedule, clone_network, examine, hold_out, kept_network
-from sb3_llm.benchmarks.controls.networks import NETWORKS, Cnn
+from sb3_llm.benchmarks.controls.networks import NETWORKS, as_image
 from sb3_llm.benchmarks.controls.numbers import ACTIONS, GRID, MAZE, PLANES, CommonNumbers, spread
 from sb3_llm.benchmarks.controls.playing import ClonedPlayer, play_network
 from sb3_llm.benchmarks.controls.replay import CODE, FOLDERS, Demonstrations, choices_digest, files, gather, replay
@@ -132,7 +132,7 @@ def test_worlds_without_a_layout(env_id: str, options: dict[str, Any]) -> None:
 def test_the_convolutions_see_the_view() -> None:
     env = CommonNumbers(gymnasium.make("MiniGrid-DoorKey-6x6-v0"))
     numbers = torch.from_numpy(env.reset(seed=1)[0])[None]
-    image = as_image(torch.from_numpy(numbers), PLANES[GRID])[0]
+    image = as_image(numbers, PLANES[GRID])[0]
     planes = [part.argmax(0).numpy() for part in image.split(PLANES[GRID])]
     np.testing.assert_array_equal(np.stack(planes, -1), env.numeric.state["image"])
 

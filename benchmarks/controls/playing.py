@@ -86,10 +86,15 @@ def _monitored(make: Callable[[], gym.Env[Any, Any]], seeds: Sequence[int]) -> g
 
 
 class RandomPlayer:
-    """Chooses among the phrases that are offered, each as likely as the others."""
+    """
+    Chooses among the phrases that are offered, each as likely as the others.
 
-    def __init__(self, n_actions: int) -> None:
-        self.n_actions, self.rng = n_actions, np.random.default_rng(FIRST_SEED)
+    :param n_actions: how many those are
+    :param seed: of the choices
+    """
+
+    def __init__(self, n_actions: int, seed: int = FIRST_SEED) -> None:
+        self.n_actions, self.rng = n_actions, np.random.default_rng(seed)
 
     def predict(self, observation: Any, **_: Any) -> tuple[NDArray[np.int64], None]:
         """:return: actions, and no state."""

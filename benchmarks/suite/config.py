@@ -111,9 +111,12 @@ def load_suite(
     known_tasks, known_methods = _read_all(FOLDER / "tasks.yaml", Task), _read_all(FOLDER / "methods.yaml", Method)
     said = _read(_path_of(name, folder))
     cells: dict[str, Cell] = {}
-    for group in said["groups"]:
-        for cell in _cells_of(group, said, known_tasks, known_methods):
-            cells.setdefault(cell.key, cell)
+    try:
+        for group in said["groups"]:
+            for cell in _cells_of(group, said, known_tasks, known_methods):
+                cells.setdefault(cell.key, cell)
+    except KeyError as error:
+        raise SetupError(f"the suite {name} without {error}", "all that suites/quick.yaml says", "add it") from None
     chosen_tasks = _chosen("task", tasks, known_tasks)
     chosen_methods = _chosen("method", methods, known_methods)
     kept = [
@@ -149,12 +152,13 @@ def _cells_of(
     """A group's methods each train for their own number of steps on all of its tasks."""
     common = {"episodes": said["episodes"], "final_episodes": said["final_episodes"]}
     common |= {name: group[name] for name in ("episodes", "final_episodes", "stop_at") if name in group}
-    for task in group["tasks"]:
-        for method, steps in group["methods"].items():
+    axes = tuple(group.get("axes", ()))
+    mine = [_named("task", name, tasks) for name in group["tasks"]]
+    budgets = [(_named("method", name, methods), steps) for name, steps in group["methods"].items()]
+    for task in mine:
+        for method, steps in budgets:
             for seed in range(group["seeds"]):
-                axes = tuple(group.get("axes", ()))
-                mine, who = _named("task", task, tasks), _named("method", method, methods)
-                yield Cell(mine, who, seed, steps, **common, axes=axes)
+                yield Cell(task, method, seed, steps, **common, axes=axes)
 
 
 def _named(what: str, name: str, known: Mapping[str, Kept]) -> Kept:

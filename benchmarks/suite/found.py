@@ -110,7 +110,7 @@ class Found:
 
         :param task: which
         :param level: of success
-        :param unit: "steps" or "seconds"
+        :param unit: "steps", "seconds" or "processor_seconds"
         :return: the ratio, the network, and whether the ratio is a lower bound; None if either has no results, or the
             language model did not arrive with every seed
         """

@@ -2,6 +2,7 @@
 
 import importlib
 import os
+import socket
 import subprocess
 import sys
 import tempfile
@@ -19,6 +20,7 @@ from sb3_llm.benchmarks.suite.worker import pack, unpack_cell
 from sb3_llm.errors import SetupError
 
 POLL_SECONDS = 0.2
+KNOCK_SECONDS = 10.0  # until a cluster that does not answer counts as out of reach
 WORKER = "sb3_llm.benchmarks.suite.worker"
 #: Called with each cell that ended, and what it died of, if it did.
 Ended = Callable[[Cell, str | None], None]
@@ -137,11 +139,19 @@ def _connect(address: str | None) -> Any:
             "--launcher ray, and Ray is not installed", "Ray", "pip install 'sb3_llm[benchmarks]', or --launcher local"
         ) from None
     try:
+        _knock(address)
         ray.init(address=address, log_to_driver=False, include_dashboard=False, logging_level="ERROR")
-    except (ConnectionError, RuntimeError, ValueError) as error:
+    except (OSError, RuntimeError, ValueError) as error:
         raise SetupError(
             f"--ray-address {address}: {str(error).splitlines()[0]}",
             "a Ray cluster that can be reached",
             "start one with `ray start --head`, leave --ray-address out for one on this machine, or add --fallback",
         ) from None
     return ray
+
+
+def _knock(address: str | None) -> None:
+    """Ray itself tries for minutes to reach a machine that does not answer, and then ends the process."""
+    host, colon, port = (address or "").removeprefix("ray://").rpartition(":")
+    if colon and port.isdigit():
+        socket.create_connection((host, int(port)), timeout=KNOCK_SECONDS).close()

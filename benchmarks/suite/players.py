@@ -182,7 +182,8 @@ class Random(Player):
     """Each phrase that is offered is as likely as the others."""
 
     def make(self) -> Any:
-        return RandomPlayer(self.world(self.kwargs).action_space.n)  # type: ignore[attr-defined]
+        n_actions: int = self.world(self.kwargs).action_space.n  # type: ignore[attr-defined]
+        return RandomPlayer(n_actions, self.cell.seed)
 
     def world(self, kwargs: dict[str, Any]) -> gym.Env[Any, Any]:
         return make_env(self.cell.task.env_id, **kwargs, history=0)  # a memory would cost most of the time

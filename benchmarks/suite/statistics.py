@@ -69,7 +69,8 @@ class Reached:
     """When a run got to a level of success."""
 
     steps: float
-    seconds: float
+    seconds: float  # on the clock
+    processor_seconds: float
     censored: bool  # it did not: these are what it was given
 
 
@@ -81,8 +82,12 @@ def first_reaching(curve: Sequence[dict[str, Any]], level: float) -> Reached:
     """
     for look in curve:
         if look["success"] is not None and look["success"] >= level:
-            return Reached(look["steps"], look["seconds"], False)
-    return Reached(curve[-1]["steps"], curve[-1]["seconds"], True)
+            return _reached(look, False)
+    return _reached(curve[-1], True)
+
+
+def _reached(look: dict[str, Any], censored: bool) -> Reached:
+    return Reached(look["steps"], look["seconds"], look["processor_seconds"], censored)
 
 
 def cost_ratio(theirs: Sequence[float], ours: Sequence[float], resamples: int = RESAMPLES) -> Estimate:

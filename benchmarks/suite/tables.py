@@ -51,10 +51,12 @@ def reached(found: Found, level: float, unit: str) -> str:
 
 def ratios(found: Found, level: float) -> str:
     """:return: how many times what the language model costs the best network does."""
-    lines = _head("task", "best network", "x fewer steps", "best network", "x less time")
+    lines = _head(
+        "task", "best network", "x fewer steps", "best network", "x less time", "best network", "x processor time"
+    )
     for task in found.tasks:
         cells = []
-        for unit in ("steps", "seconds"):
+        for unit in ("steps", "seconds", "processor_seconds"):
             ratio = found.ratio(task, level, unit)
             cells += ["", ""] if ratio is None else [ratio[1], _times(*ratio)]
         if any(cells):
