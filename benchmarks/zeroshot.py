@@ -129,7 +129,7 @@ def zeroshot(
     model: Annotated[str, typer.Option(help='"embedded" or a folder.')] = "embedded",
     history: Annotated[str, typer.Option(help='"summary", or how many last actions the text tells.')] = SUMMARY,
     wordings: Annotated[bool, typer.Option(help="Also words that the model never read, and Chinese.")] = False,
-    demonstrations: Annotated[int, typer.Option(min=100, help="Corpus lines that mlp and cnn learn from.")] = 60_000,
+    demonstrations: Annotated[int, typer.Option(min=100, help="Corpus lines that mlp and cnn learn from.")] = 200_000,
     work: Annotated[Path, typer.Option(help="Where demonstrations and cloned networks are kept.")] = WORK,
     json_file: Annotated[Path, typer.Option("--json", help="Where results are kept, and gone on from.")] = RESULTS,
 ) -> None:

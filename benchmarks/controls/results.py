@@ -70,9 +70,10 @@ def table(results: Results, tasks: Sequence[Task], rows: Sequence[str]) -> str:
 
 def readme_table(results: Results, tasks: Sequence[Task]) -> str:
     """:return: the README's table: the language model with its interval, and the others without."""
-    lines = ["| task | embedded model | expert | random | untrained |", "|---|---|---|---|---|"]
+    head = "| task | embedded model | expert | random | untrained | cloned MLP | cloned CNN |"
+    lines = [head, "|---" * 7 + "|"]
     for task in tasks:
-        others = [results.of(task.name, row) for row in ("expert", "random", "untrained")]
+        others = [results.of(task.name, row) for row in ("expert", "random", "untrained", "mlp", "cnn")]
         cells = [_share(entry["success"]) if entry else "" for entry in others]
         embedded = _cell(results.of(task.name, "lm")).translate(str.maketrans("[]", "()")).replace(", ", "-")
         lines.append(f"| {task.name} | {embedded} | " + " | ".join(cells) + " |")

@@ -27,7 +27,7 @@ from sb3_llm.numeric import make_numeric_env
 from sb3_llm.runs import Run
 
 N_ENVS = 16  # side by side, in training
-DEMONSTRATIONS = 60_000  # corpus lines that networks are cloned from
+DEMONSTRATIONS = 200_000  # corpus lines that networks are cloned from: all that the embedded model read
 #: What generalisation is tested on: keywords of the test world that differ from what was trained on.
 AXES: dict[str, dict[str, Any]] = {
     **{axis: {"wording": f"held-out {axis}"} for axis in ("phrases", "nouns", "colors", "missions", "templates")},

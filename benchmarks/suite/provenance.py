@@ -14,8 +14,11 @@ from sb3_llm.language_model import EMBEDDED_FOLDER
 
 PACKAGES = ("sb3_llm", "stable-baselines3", "sb3-contrib", "torch", "transformers", "gymnasium", "minigrid", "numpy")
 SUITE = Path(__file__).parent
-#: The suite's own code that a cell's figures depend on; how they are stored and told does not change them.
-MAKING = ("config", "costs", "curve", "networks", "players", "running", "worlds")
+#: The benchmarks' code that a cell's figures depend on; how they are stored and told does not change them.
+MAKING = (
+    *(f"suite/{name}.py" for name in ("config", "costs", "curve", "networks", "players", "running", "worlds")),
+    *(f"controls/{name}.py" for name in ("cloning", "fresh", "networks", "numbers", "playing", "replay")),
+)
 
 
 @dataclass(frozen=True)
@@ -42,9 +45,9 @@ def here() -> Provenance:
 def code_digest() -> str:
     """:return: sha256 of all that figures depend on: the package, its worlds, the suite's code, the embedded model."""
     whole = hashlib.sha256()
-    folders = [Path(sb3_llm.__file__).parent, Path(str(sb3_llm.envs.__file__)).parent, SUITE.parent / "controls"]
+    folders = [Path(sb3_llm.__file__).parent, Path(str(sb3_llm.envs.__file__)).parent]
     files = {path for folder in folders for path in folder.rglob("*.py") if SUITE.parent not in path.parents}
-    files |= set((SUITE.parent / "controls").glob("*.py")) | {SUITE / f"{name}.py" for name in MAKING}
+    files |= {SUITE.parent / name for name in MAKING}
     for path in [*sorted(files, key=lambda path: path.parts[-3:]), *sorted(EMBEDDED_FOLDER.glob("*.safetensors"))]:
         whole.update(path.read_bytes())
     return whole.hexdigest()[:16]

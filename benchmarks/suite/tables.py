@@ -88,7 +88,8 @@ def aggregates(found: Found) -> str:
             continue
         better = _estimate(bootstrap(probability_of_improvement, ours, theirs, resamples=1000))
         iqms = [_estimate(bootstrap(interquartile_mean, each, resamples=1000)) for each in (theirs, ours)]
-        areas = f"{_area(found, method, tasks)} (ours {_area(found, OURS, tasks)})"
+        area = _area(found, method, tasks)
+        areas = f"{area} (ours {_area(found, OURS, tasks)})" if area else ""
         lines.append(_line(method, str(len(tasks)), str(len(theirs)), *iqms, better, areas))
     return "\n".join(lines)
 
