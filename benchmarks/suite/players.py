@@ -32,10 +32,12 @@ DEMONSTRATIONS = 200_000  # corpus lines that networks are cloned from: all that
 AXES: dict[str, dict[str, Any]] = {
     **{axis: {"wording": f"held-out {axis}"} for axis in ("phrases", "nouns", "colors", "missions", "templates")},
     "zh": {"language": "zh"},
+    "layouts-of-training": {"split": "train"},
     "size-8": {"size": 8, "max_episode_steps": 256},
     "wilson": {"generator": "wilson"},
     "kruskal": {"generator": "kruskal"},
 }
+MAZES = ("layouts-of-training", "size-8", "wilson", "kruskal")  # what needs no words
 
 
 class Player:
@@ -123,7 +125,7 @@ class Network(Player):
         return make_numeric_env(self.cell.task.env_id, **kwargs)
 
     def generalise(self, model: Any, axis: str, episodes: int) -> Evaluation | None:
-        env = self.test_env(episodes, **AXES[axis]) if axis in ("wilson", "kruskal") else None
+        env = self.test_env(episodes, **AXES[axis]) if axis in MAZES and axis != "size-8" else None
         return None if env is None else play(model, env, episodes, False, self.cell.seed)
 
 
@@ -148,8 +150,7 @@ class Cloned(Player):
         return self._world(kwargs)
 
     def generalise(self, model: Any, axis: str, episodes: int) -> Evaluation | None:
-        mazes = axis in ("wilson", "kruskal", "size-8")
-        env = self.test_env(episodes, **AXES[axis]) if mazes else None
+        env = self.test_env(episodes, **AXES[axis]) if axis in MAZES else None
         return None if env is None else play(model, env, episodes, False, self.cell.seed)
 
     def _world(self, kwargs: dict[str, Any]) -> Offered:

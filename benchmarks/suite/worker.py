@@ -1,7 +1,10 @@
 """A process for one cell: ``python -m sb3_llm.benchmarks.suite.worker``, the job as JSON on its standard input."""
 
 import json
+import os
 import sys
+import threading
+import time
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -23,8 +26,16 @@ def unpack_cell(said: dict[str, Any]) -> Cell:
     return Cell(**(said | parts))
 
 
+def end_with(parent: int) -> None:
+    """End this process when the one that began it is gone: killed, it can't end its workers."""
+    while os.getppid() == parent:
+        time.sleep(1)
+    os._exit(1)
+
+
 def main() -> None:
     """Run a job and write its results."""
+    threading.Thread(target=end_with, args=(os.getppid(),), daemon=True).start()
     job = json.load(sys.stdin)
     cell = unpack_cell(job["cell"])
     provenance = here()  # of the code as it was imported
