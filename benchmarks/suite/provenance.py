@@ -45,11 +45,14 @@ def here() -> Provenance:
 def code_digest() -> str:
     """:return: sha256 of all that figures depend on: the package, its worlds, the suite's code, the embedded model."""
     whole = hashlib.sha256()
-    folders = [Path(sb3_llm.__file__).parent, Path(str(sb3_llm.envs.__file__)).parent]
-    files = {path for folder in folders for path in folder.rglob("*.py") if SUITE.parent not in path.parents}
-    files |= {SUITE.parent / name for name in MAKING}
-    for path in [*sorted(files, key=lambda path: path.parts[-3:]), *sorted(EMBEDDED_FOLDER.glob("*.safetensors"))]:
-        whole.update(path.read_bytes())
+    package, worlds = Path(sb3_llm.__file__).parent, Path(str(sb3_llm.envs.__file__)).parent
+    files = {path.relative_to(package): path for path in package.rglob("*.py")}
+    files = {name: path for name, path in files.items() if name.parts[0] not in ("benchmarks", "envs")}
+    files |= {Path("envs") / path.name: path for path in worlds.glob("*.py")}
+    files |= {Path("benchmarks") / name: SUITE.parent / name for name in MAKING}
+    files |= {path.relative_to(package): path for path in EMBEDDED_FOLDER.glob("*.safetensors")}
+    for name in sorted(files):  # alike in a checkout and where it is installed
+        whole.update(f"{name.as_posix()}\n".encode() + files[name].read_bytes())
     return whole.hexdigest()[:16]
 
 
