@@ -2,6 +2,7 @@
 
 import json
 import os
+import random
 import re
 import shutil
 import signal
@@ -320,6 +321,28 @@ def test_interrupted_and_gone_on_with(small: Path, tmp_path: Path) -> None:
     shorter = _written(tmp_path / "long.yaml", SMALL | {"groups": [groups[0] | {"methods": {"random": 0, "mlp": 128}}]})
     assert _run("--suite", str(shorter), *arguments[2:]) == 0
     assert done.read_bytes() == kept
+
+
+@pytest.mark.slow
+def test_killed_again_and_again_it_ends_with_the_same_table(finished: Path, tmp_path: Path) -> None:
+    """kill -9 at random moments, workers left to themselves: in the end all figures are those of a quiet run."""
+    shutil.copy(finished / "small.yaml", tmp_path)
+    program = [sys.executable, "-m", "sb3_llm", "benchmark", *_arguments(tmp_path)]
+    rng = random.Random(0)
+    for _ in range(3):
+        run = subprocess.Popen(program, stdout=subprocess.DEVNULL)
+        time.sleep(rng.uniform(1, 20))
+        run.kill()
+        run.wait()
+    subprocess.run(program, check=True, stdout=subprocess.DEVNULL)
+    for name in ("Success after training", "Steps to 50 %", "Mean return, sampled"):
+        quiet, killed = (_section(folder / "out", name) for folder in (finished, tmp_path))
+        assert quiet == killed
+
+
+def _section(out: Path, title: str) -> str:
+    report = (out / "report.md").read_text(encoding="utf-8")
+    return report.partition(f"## {title}\n")[2].partition("\n## ")[0]
 
 
 def test_no_room(small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,6 +13,7 @@ from sb3_llm.benchmarks.suite.figures import write_figures
 from sb3_llm.benchmarks.suite.found import Found
 from sb3_llm.benchmarks.suite.store import Store
 from sb3_llm.folder import write_text
+from sb3_llm.pretrain.sources import SOURCES, Source
 
 #: Title, what to read it with, and the table.
 SECTIONS: tuple[tuple[str, str, Callable[[Found], str]], ...] = (
@@ -72,9 +73,8 @@ FIGURES = {
     "cost": "Success against what training took, a mark for each task",
 }
 READ = """The embedded model had read 200,000 lines of stories of experts in other worlds, questions, answers and \
-dialogues (sb3_llm/embedded/README.md). No MiniGrid-* task, test maze or their twins were among them; of BabyAI's \
-levels GoToLocal, PickupLoc, PutNextLocal, UnlockLocal, GoTo and others were not held out. Networks start from \
-nothing, but for those that were cloned from the same stories."""
+dialogues (sb3_llm/embedded/README.md). No MiniGrid-* task, test maze or their twins were among them. {read} \
+Networks start from nothing, but for those that were cloned from the same stories."""
 
 
 def write_report(suite: Suite, store: Store) -> Path:
@@ -101,7 +101,7 @@ def as_markdown(found: Found) -> str:
         suite.description,
         f"{n_cells - len(found.problems)} of {n_cells} cells (a task, a method and a seed each) have figures. "
         f"Commits: {', '.join(found.commits) or 'none'}. Machine: {'; '.join(found.machines) or 'none'}.",
-        READ,
+        READ.format(read=_tasks_read(suite)),
     ]
     for title, note, table in SECTIONS:
         shown = table(found)
@@ -112,6 +112,14 @@ def as_markdown(found: Found) -> str:
     if found.problems:
         parts += ["## Cells without figures", tables.problems(found)]
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _tasks_read(suite: Suite) -> str:
+    """The worlds of this suite that the embedded model's corpus tells of."""
+    told = {source.env_id for source in SOURCES if isinstance(source, Source)}
+    names = [task.name for task in suite.tasks if task.env_id in told and task.kind != "maze"]
+    levels = f"It did read of the levels of {', '.join(names)}, other episodes of them." if names else ""
+    return levels + (" Of mazes it read of the training split." if any(t.kind == "maze" for t in suite.tasks) else "")
 
 
 def as_page(title: str, text: str, figures: dict[str, Path]) -> str:
