@@ -3,7 +3,7 @@
 import os
 import shlex
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,15 +14,18 @@ from sb3_contrib import MaskablePPO
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.env_util import make_vec_env as sb3_make_vec_env
+from stable_baselines3.common.utils import set_random_seed
 from stable_baselines3.common.vec_env import VecEnv
 
 from sb3_llm import doctor
 from sb3_llm.benchmarks.suite.command import benchmark
 from sb3_llm.cli_options import EnvArg, Finetune, PolicyArg, Seed, json_or_text, json_pairs
 from sb3_llm.cli_pretrain import add_pretraining
+from sb3_llm.core import LanguageModelCore
 from sb3_llm.distributed import Ranks, RanksApart
 from sb3_llm.errors import SetupError
 from sb3_llm.evaluation import Evaluation, Masked, as_json, as_table, evaluate
+from sb3_llm.instruct.playing import Speaker
 from sb3_llm.make import make_vec_env
 from sb3_llm.policy import LLMPolicy, MaskableLLMPolicy
 from sb3_llm.spaces import PhraseSpace, TextSpace
@@ -35,6 +38,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
+DECODINGS = ("score", "generate", "constrained")
 EVALUATION_SEED = 10_000  # far from the seeds that training starts from
 
 
@@ -122,10 +126,15 @@ def evaluate_command(
     seed: Seed = EVALUATION_SEED,
     n_envs: Annotated[int, typer.Option(help="Environments side by side.", min=1)] = 16,
     env_arg: EnvArg = None,
+    decode: Annotated[
+        str, typer.Option(help="score: phrases; generate: also what the model writes; constrained: inside the phrases")
+    ] = "score",
     as_json_: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
     """Play whole episodes and report success (95 % interval), return, length and, where known, SPL."""
     *zips, env_id = arguments
+    if decode not in DECODINGS:
+        raise SetupError(f"--decode {decode}", f"one of {', '.join(DECODINGS)}", "leave it out")
     if (model is None) != (len(zips) == 1) or len(zips) > 1:
         raise SetupError(
             f"{' '.join(arguments)}" + (f" with --model {model}" if model else ""),
@@ -142,11 +151,46 @@ def evaluate_command(
         player = load_model(Path(zips[0]), None)
         env = environment_for(player, env_id, n_envs, env_kwargs)
     results = [_play(player, env, episodes, seed, greedy) for greedy in (False, True)]
+    spoken: dict[str, Any] = {}
+    if decode != "score":
+        spoken, played = _speak(player, env, episodes, seed, decode == "constrained")
+        results += played
     title = f"{model or zips[0]} on {env_id}"
     if as_json_:
-        typer.echo(as_json(title, results))
+        typer.echo(as_json(title, results, **({"instructions": spoken} if spoken else {})))
     else:
         Console().print(as_table(title, results))
+        for name, figures in spoken.items():
+            typer.echo(f"{name}: {_said(figures)}")
+
+
+def _speak(
+    model: BaseAlgorithm, env: VecEnv, episodes: int, seed: int, constrained: bool
+) -> tuple[dict[str, Any], list[Evaluation]]:
+    """Episodes by what the model writes, and what was understood of it."""
+    policy: Any = model.policy
+    if not isinstance(policy, LanguageModelCore) or isinstance(model, MaskablePPO):
+        what = f"--decode with {type(policy).__name__}"
+        raise SetupError(what, "a policy that is a language model, without masks", "leave --decode out")
+    spoken, results = {}, []
+    for greedy in (False, True):
+        speaker: Any = Speaker(policy, constrained, seed)
+        found = _play(speaker, env, episodes, seed, greedy)
+        name = f"{'constrained' if constrained else 'written'}, {found.policy}"
+        results.append(replace(found, policy=name))
+        spoken[name] = {
+            "instructions": speaker.understood.total(),
+            "not understood": speaker.not_understood,
+            "understood": dict(speaker.understood),
+            "perplexity under the base model": speaker.fluency(policy.base_lm()),
+        }
+    return spoken, results
+
+
+def _said(figures: dict[str, Any]) -> str:
+    ways = ", ".join(f"{count} {how}" for how, count in figures["understood"].items())
+    fluency = figures["perplexity under the base model"]
+    return f"{figures['instructions']} instructions ({ways}), perplexity {fluency:.2f} under the base model"
 
 
 def environment_for(model: BaseAlgorithm, env_id: str, n_envs: int, env_kwargs: dict[str, Any]) -> VecEnv:
@@ -161,7 +205,7 @@ def environment_for(model: BaseAlgorithm, env_id: str, n_envs: int, env_kwargs: 
 
 def _play(model: BaseAlgorithm, env: VecEnv, episodes: int, seed: int, greedy: bool) -> Evaluation:
     env.seed(seed)
-    model.set_random_seed(seed)
+    set_random_seed(seed)
     with Progress(console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task("greedy" if greedy else "sampled", total=episodes)
         player: Any = Masked(model, env) if isinstance(model, MaskablePPO) and env.has_attr("action_masks") else model

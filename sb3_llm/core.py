@@ -17,6 +17,8 @@ from sb3_llm.base import BaseModel
 from sb3_llm.checkpoint import BASE_MODEL, fingerprint, require_same_base, require_same_entries, without_frozen
 from sb3_llm.errors import SetupError, WrongAlgorithm
 from sb3_llm.finetune import freeze, read_tuning
+from sb3_llm.instruct import Instruction, as_chosen, as_parsed, write
+from sb3_llm.instruct.generating import MAX_TOKENS
 from sb3_llm.language_model import context_length, load_language_model
 from sb3_llm.observations import longest_text, phrase_reader, sample_texts, text_reader
 from sb3_llm.optim import StepHooks, count_parameters, parameter_groups
@@ -238,6 +240,58 @@ class LanguageModelCore(BasePolicy):
         :return: (B, A) log pi of the base model, as it was before any training; each distinct prompt is computed once
         """
         return self._log_softmax(self._ask_base(prompts, phrases))
+
+    def offered(self, obs: PyTorchObs) -> list[tuple[str, ...]]:
+        """
+        :param obs: a batch of B observations, as tensors or arrays
+        :return: the phrases that each of them offers
+        """
+        if self._read_phrases:
+            return self._read_phrases(obs)
+        return [tuple(self.phrases)] * len(self._read(obs))
+
+    @property
+    def separator(self) -> str:
+        """:return: what stands between a prompt and a phrase."""
+        return self._template.separator
+
+    @torch.no_grad()
+    def instruct(
+        self,
+        obs: PyTorchObs,
+        greedy: bool = False,
+        constrained: bool = False,
+        max_tokens: int = MAX_TOKENS,
+        temperature: float = 1.0,
+    ) -> list[Instruction]:
+        """
+        Let the model write what to do, and parse it into an action.
+
+        What it writes freely is another policy than the one that is trained, which scores whole phrases.
+
+        :param obs: a batch of B observations, as tensors or arrays
+        :param greedy: always the likeliest token; otherwise sampled with torch's random numbers
+        :param constrained: token by token inside the phrases, so that it is always understood
+        :param max_tokens: how many tokens it may write at most; to the end of the line
+        :param temperature: of sampling
+        :return: B instructions
+        :raises SetupError: if a prompt leaves no room in the model's context
+        """
+        prompts = self.render(obs)
+        phrases = self._read_phrases(obs) if self._read_phrases else None
+        rows = self._scorer.tokens.rows(prompts, self._continuations(prompts, phrases))
+        mode, self.training = self.training, False
+        self.lm.eval()
+        try:
+            inside = [row.continuations for row in rows] if constrained else None
+            asked = [row.prompt for row in rows]
+            written = write(self.lm, self.tokenizer, asked, max_tokens, greedy, temperature, inside)
+        finally:
+            self.training = mode
+            self.lm.train(mode)
+        if inside is not None:
+            return [as_chosen(each, ids) for each, ids in zip(written, inside, strict=True)]
+        return [as_parsed(each, list(own)) for each, own in zip(written, self.offered(obs), strict=True)]
 
     def base_lm(self) -> PreTrainedModel:
         """:return: the base model, loaded once more; what the tuned model never changes is shared with it"""

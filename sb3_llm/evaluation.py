@@ -107,9 +107,9 @@ def _spl(ends: Iterable[dict[str, Any]]) -> float:
     )
 
 
-def as_json(title: str, evaluations: Iterable[Evaluation]) -> str:
-    """:return: the evaluations as one JSON object with the title under "what"."""
-    return json.dumps({"what": title, "evaluations": [asdict(each) for each in evaluations]}, indent=1)
+def as_json(title: str, evaluations: Iterable[Evaluation], **more: Any) -> str:
+    """:return: the evaluations as one JSON object with the title under "what", and whatever else is to be told."""
+    return json.dumps({"what": title, "evaluations": [asdict(each) for each in evaluations], **more}, indent=1)
 
 
 def as_table(title: str, evaluations: Iterable[Evaluation]) -> Table:

@@ -1,0 +1,68 @@
+"""Whole episodes by what the model writes, and what became of its words."""
+
+from collections import Counter
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from transformers import PreTrainedModel
+
+from sb3_llm.instruct.instruction import Instruction
+
+SAMPLES = 256  # of what was written, to measure fluency on
+
+
+class Speaker:
+    """
+    Plays by instructions: an action for each, and a random one for what is not understood.
+
+    :param policy: an :class:`~sb3_llm.LLMPolicy`
+    :param constrained: token by token inside the phrases
+    :param seed: of the random actions
+    """
+
+    def __init__(self, policy: Any, constrained: bool = False, seed: int = 0) -> None:
+        self.policy, self.constrained = policy, constrained
+        self.understood: Counter[str] = Counter()  # by how
+        self._rng = np.random.default_rng(seed)
+        self._samples: list[tuple[str, str]] = []  # (prompt, what was written)
+
+    def predict(self, observation: Any, deterministic: bool = False, **_: Any) -> tuple[NDArray[np.int64], None]:
+        """:return: an action for each observation, and no state."""
+        found = self.policy.instruct(observation, greedy=deterministic, constrained=self.constrained)
+        self.understood.update(each.how for each in found)
+        if len(self._samples) < SAMPLES:
+            prompts = self.policy.render(observation)
+            self._samples += [(prompt, each.text) for prompt, each in zip(prompts, found, strict=True)]
+        offered = self.policy.offered(observation)
+        return np.array([self._act(each, len(own)) for each, own in zip(found, offered, strict=True)]), None
+
+    def _act(self, instruction: Instruction, n_phrases: int) -> int:
+        return int(self._rng.integers(n_phrases)) if instruction.action is None else instruction.action
+
+    @property
+    def not_understood(self) -> float:
+        """:return: the share of instructions."""
+        return self.understood["not understood"] / max(1, self.understood.total())
+
+    def fluency(self, lm: PreTrainedModel) -> float:
+        """
+        :param lm: a judge, such as ``policy.base_lm()``
+        :return: its perplexity per token on what was written, given the prompts; NaN if nothing was
+        """
+        separator, tokenizer = self.policy.separator, self.policy.tokenizer
+        total, count = 0.0, 0
+        for prompt, text in self._samples[:SAMPLES]:
+            before = len(tokenizer(prompt)["input_ids"])
+            ids = torch.tensor([tokenizer(f"{prompt}{separator}{text}")["input_ids"]], device=lm.device)
+            total += float(_log_probs(lm, ids)[before - 1 :].sum())
+            count += ids.shape[1] - before
+        return float(np.exp(-total / count)) if count else float("nan")
+
+
+@torch.no_grad()
+def _log_probs(lm: PreTrainedModel, ids: torch.Tensor) -> torch.Tensor:
+    """:return: of each token but the first, given those before it, in nats"""
+    logits = lm(input_ids=ids, use_cache=False).logits[0, :-1].float()  # (S - 1, V)
+    return logits.log_softmax(-1).gather(1, ids[0, 1:, None])[:, 0]
