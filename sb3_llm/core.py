@@ -3,7 +3,8 @@
 import logging
 import reprlib
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, cast
 
 import torch
@@ -16,6 +17,8 @@ from transformers import PreTrainedModel
 from sb3_llm.base import BaseModel
 from sb3_llm.checkpoint import BASE_MODEL, fingerprint, require_same_base, require_same_entries, without_frozen
 from sb3_llm.errors import SetupError, WrongAlgorithm
+from sb3_llm.explain import Explanation, explain
+from sb3_llm.explain.explaining import METHODS
 from sb3_llm.finetune import freeze, read_tuning
 from sb3_llm.instruct import Instruction, as_chosen, as_parsed, write
 from sb3_llm.instruct.generating import MAX_TOKENS
@@ -280,18 +283,52 @@ class LanguageModelCore(BasePolicy):
         prompts = self.render(obs)
         phrases = self._read_phrases(obs) if self._read_phrases else None
         rows = self._scorer.tokens.rows(prompts, self._continuations(prompts, phrases))
-        mode, self.training = self.training, False
-        self.lm.eval()
-        try:
-            inside = [row.continuations for row in rows] if constrained else None
+        inside = [row.continuations for row in rows] if constrained else None
+        with self._evaluating():
             asked = [row.prompt for row in rows]
             written = write(self.lm, self.tokenizer, asked, max_tokens, greedy, temperature, inside)
-        finally:
-            self.training = mode
-            self.lm.train(mode)
         if inside is not None:
             return [as_chosen(each, ids) for each, ids in zip(written, inside, strict=True)]
         return [as_parsed(each, list(own)) for each, own in zip(written, self.offered(obs), strict=True)]
+
+    def explain(
+        self,
+        obs: PyTorchObs | Sequence[str],
+        actions: Sequence[int] | None = None,
+        attribution: Sequence[str] = METHODS,
+        phrases: Sequence[Sequence[str]] | None = None,
+    ) -> list[Explanation]:
+        """
+        Say why: probabilities beside the base model's, phrases token by token, the value, and what each part of the
+        text is worth, by integrated gradients over words and by leaving clauses out.
+
+        :param obs: a batch of B observations; or B observation texts, such as edited ones: what if it said this?
+        :param actions: which action of each is explained; the likeliest by default
+        :param attribution: "gradient", "deletion", both or neither
+        :param phrases: of each text, where phrases come with each observation and texts are given
+        :return: B explanations
+        :raises SetupError: for an unknown method or action, a text that does not fit the model's context, or a gradient
+            that can't be taken
+        """
+        if isinstance(obs, list | tuple):
+            texts = [str(text) for text in obs]
+            self._continuations(texts, phrases)  # which says so if phrases are lacking, or the policy has its own
+            offered = phrases or [tuple(self.phrases)] * len(texts)
+        else:
+            texts, offered = self._read(cast(PyTorchObs, obs)), self.offered(cast(PyTorchObs, obs))
+        with self._evaluating():
+            return explain(self, texts, offered, actions, attribution)
+
+    @contextmanager
+    def _evaluating(self) -> Iterator[None]:
+        """Evaluation mode for a while: in training mode, checkpointed layers have no cache. Nothing is forgotten."""
+        mode, self.training = self.training, False
+        self.lm.eval()
+        try:
+            yield
+        finally:
+            self.training = mode
+            self.lm.train(mode)
 
     def base_lm(self) -> PreTrainedModel:
         """:return: the base model, loaded once more; what the tuned model never changes is shared with it"""

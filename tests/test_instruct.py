@@ -120,7 +120,9 @@ def test_a_batch_writes_what_each_would_alone(policy: LLMPolicy, observations: A
 def test_log_probs_of_whole_phrases_are_their_scores(policy: LLMPolicy, observations: Any) -> None:
     found = policy.instruct(observations, greedy=True, constrained=True)
     scores = policy.sequence_log_probs(policy.render(observations))
-    chosen = [float(row[each.action].detach()) for row, each in zip(scores, found, strict=True) if each.action is not None]
+    chosen = [
+        float(row[each.action].detach()) for row, each in zip(scores, found, strict=True) if each.action is not None
+    ]
     np.testing.assert_allclose([each.log_prob for each in found], chosen, atol=1e-4)
 
 

@@ -63,7 +63,8 @@ def write(
     drawing = (
         {"do_sample": False} if greedy else {"do_sample": True, "temperature": temperature, "top_k": 0, "top_p": 1.0}
     )
-    found: Any = lm.generate(
+    generate: Any = lm.generate
+    found = generate(
         ids.to(lm.device),
         attention_mask=mask.to(lm.device),
         max_new_tokens=max_tokens,
@@ -86,7 +87,7 @@ def _read(new: list[int], log_probs: Tensor, tokenizer: PreTrainedTokenizerBase,
         if token in (filler, tokenizer.eos_token_id):
             break
         kept.append(token)
-        if "\n" in tokenizer.decode([token]) and tokenizer.decode(kept).strip():
+        if "\n" in tokenizer.decode([token]) and str(tokenizer.decode(kept)).strip():
             break
     text = str(tokenizer.decode(kept, skip_special_tokens=True)).strip().split("\n")[0].strip()
     return Written(tuple(kept), text, float(log_probs[: len(kept)].sum()))

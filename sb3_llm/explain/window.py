@@ -1,0 +1,63 @@
+"""What explanations need to see of a policy: the one place that looks inside it."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+
+from sb3_llm.scoring import Continuations, PhraseScores, Row
+
+Offered = Sequence[tuple[str, ...]] | None
+
+
+class Window:
+    """
+    A policy seen by prompts instead of observations.
+
+    :param policy: an :class:`~sb3_llm.LLMPolicy`
+    """
+
+    def __init__(self, policy: Any) -> None:
+        self.policy, self.lm, self.tokenizer = policy, policy.lm, policy.tokenizer
+        self.route: str = policy.scoring_route
+        self.special_tokens: bool = policy._template.special_tokens
+
+    def prompt(self, text: str) -> str:
+        """:return: the prompt of an observation text."""
+        return str(self.policy._template.prompt(text))
+
+    def varying(self, offered: Sequence[Sequence[str]]) -> list[tuple[str, ...]] | None:
+        """:return: phrases as the policy's methods take them: None where it has its own."""
+        return None if self.policy.phrases else [tuple(each) for each in offered]
+
+    def continuations(self, prompts: list[str], varying: Offered) -> list[Continuations]:
+        """:return: what may follow each prompt."""
+        return list(self.policy._continuations(prompts, varying))
+
+    def rows(self, prompts: list[str], continuations: list[Continuations]) -> list[Row]:
+        """:return: the same as token ids; an error names a prompt that does not fit the context."""
+        return list(self.policy._scorer.tokens.rows(prompts, continuations))
+
+    @torch.no_grad()
+    def values(self, prompts: list[str], varying: Offered) -> list[float]:
+        """:return: the value of each prompt."""
+        found: list[float] = self.policy._score(prompts, varying)[1][:, 0].tolist()
+        return found
+
+    @torch.no_grad()
+    def scores(self, rows: Sequence[Row]) -> list[list[float]]:
+        """:return: of all continuations of all rows, by the policy's route."""
+        found: list[list[float]] = self.policy._scorer.scorer.score(rows).log_probs.tolist()
+        return found
+
+    def log_policy(self, scores: Tensor, continuations: Sequence[Continuations]) -> Tensor:
+        """:return: log pi (U, A) of scores (U, A), with the policy's normalisation and temperature; differentiable."""
+        device = scores.device
+        tokens = [torch.tensor([len(ids) for ids in each.ids], device=device) for each in continuations]
+        words = [torch.tensor(each.word_counts, device=device) for each in continuations]
+        present = pad_sequence([torch.ones_like(each) for each in tokens], batch_first=True).bool()
+        n_tokens, n_words = (pad_sequence(each, batch_first=True, padding_value=1) for each in (tokens, words))
+        found: Tensor = self.policy._log_softmax(PhraseScores(scores, scores, n_tokens, n_words, present))
+        return found
