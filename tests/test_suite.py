@@ -359,6 +359,7 @@ def test_bad_options(small: Path, capsys: pytest.CaptureFixture[str]) -> None:
 # --- Ray
 
 
+@pytest.mark.slow
 def test_on_ray(small: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A real cluster on this machine: the same figures as from a process, and a failing cell takes no other along."""
     pytest.importorskip("ray")
