@@ -77,6 +77,8 @@ def _run(
             done.append(cell.key)
             if why is not None:
                 console.print(f"failed: {cell.key}: {why}", style="red", markup=False, soft_wrap=True)
+            elif not console.is_terminal:  # a log gets lines, not a bar
+                console.print(f"{len(done)} of {len(cells)} cells: {cell.key}", markup=False, soft_wrap=True)
             progress.update(bar, advance=_seconds(cell), description=f"{len(done)} of {len(cells)} cells")
 
         if launcher == "ray":
