@@ -1,4 +1,4 @@
-"""The program ``sb3-llm``: train, evaluate, doctor, benchmark; and what :mod:`sb3_llm.cli_pretrain` adds."""
+"""The program ``sb3-llm``: train, evaluate, doctor, benchmark; and what the modules beside it add."""
 
 import os
 import shlex
@@ -21,6 +21,7 @@ from sb3_llm import doctor
 from sb3_llm.benchmarks.suite.command import benchmark
 from sb3_llm.cli_options import EnvArg, Finetune, PolicyArg, Seed, json_or_text, json_pairs
 from sb3_llm.cli_pretrain import add_pretraining
+from sb3_llm.cli_watch import add_watch
 from sb3_llm.core import LanguageModelCore
 from sb3_llm.distributed import Ranks, RanksApart
 from sb3_llm.errors import SetupError
@@ -241,6 +242,7 @@ def doctor_command(
 
 
 app.command("benchmark", epilog="Example: sb3-llm benchmark --suite quick   (works offline)")(benchmark)
+add_watch(app)
 add_pretraining(app)
 
 

@@ -17,7 +17,7 @@ from sb3_llm.candidates import DEFAULT_SLOTS, Candidates, Offer, absent, check_c
 from sb3_llm.describe.describer import SUMMARY, Describer, History, turns_told
 from sb3_llm.describe.generic import generic_describer
 from sb3_llm.errors import SetupError
-from sb3_llm.rewards import Reward, RewardSum, checked_reward
+from sb3_llm.rewards import Part, Reward, RewardSum, checked_reward
 from sb3_llm.spaces import DEFAULT_MAX_BYTES, PhraseSpace, TextSpace, check_phrases, is_whole
 
 Describe = Callable[[Any], str]
@@ -66,11 +66,11 @@ class Task(gym.Wrapper[Any, Any, Any, Any], gym.utils.RecordConstructorArgs, ABC
         self.info, self.ended = info, terminated or truncated
         if self.sparse and self.ended:
             info.setdefault("is_success", bool(terminated and float(reward) > 0))
-        if isinstance(turn, str):
-            info["phrase"] = turn
         if self.reward is not None:
-            info |= {"own_reward": float(reward), "terminated": terminated}
-            reward = checked_reward(self.reward(before, chosen, self.state, info))
+            seen = info
+            if isinstance(self.reward, Part | RewardSum):  # which need to know more than a function of the user's
+                seen = info | {"own_reward": float(reward), "terminated": terminated, "phrase": turn}
+            reward = checked_reward(self.reward(before, chosen, self.state, seen))
             if isinstance(self.reward, RewardSum):
                 info["reward_parts"] = dict(self.reward.breakdown)
         return self.observe(), float(reward), terminated, truncated, info

@@ -156,10 +156,7 @@ def test_a_judge_is_asked_once_for_all() -> None:
     rewards, infos = envs.step(actions)[1::2]
     np.testing.assert_allclose(rewards, plain.step(actions)[1] + 0.5 * np.array([info["judged"] for info in infos]))
     assert len(asked) == 1
-    assert asked[0][0] == texts
-    assert (
-        [info["phrase"] for info in infos] == asked[0][1] == [make_env("sb3_llm/Maze-v0").phrases[a] for a in actions]
-    )
+    assert asked[0] == (texts, ["north", "south", "east"])
     PPO(LLMPolicy, envs, n_steps=8, batch_size=24, n_epochs=1).learn(24)
     assert len(asked) == 1 + 8
 

@@ -1,12 +1,13 @@
 """Rewards: functions of the user, and parts to compose them of."""
 
 from sb3_llm.rewards.checked import Reward, checked_reward
-from sb3_llm.rewards.parts import Forbidden, Goal, Own, Potential, Quality, RewardSum, StepCost
+from sb3_llm.rewards.parts import Forbidden, Goal, Own, Part, Potential, Quality, RewardSum, StepCost
 
 __all__ = [
     "Forbidden",
     "Goal",
     "Own",
+    "Part",
     "Potential",
     "Quality",
     "Reward",

@@ -1,8 +1,8 @@
 """
 Parts of a reward that can be added up: ``reward=Goal() + StepCost(0.1) + Potential(closeness, gamma=0.99)``.
 
-Each is a reward function by itself. What ``info`` tells them beside the environment's own: ``is_success`` at an
-episode's end, ``terminated``, ``own_reward`` and ``phrase``, the words that were acted on.
+Each is a reward function by itself. :class:`~sb3_llm.TextObservation` tells them more than a function of one's own: in
+``info`` there are also ``terminated``, ``own_reward`` and ``phrase``, the words that were acted on.
 """
 
 from abc import ABC, abstractmethod
