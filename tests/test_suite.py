@@ -230,6 +230,7 @@ def test_what_is_finished_is_kept(results: Path, capsys: pytest.CaptureFixture[s
     assert re.search(r"\| Maze-5x5 \| \.\d\d \(.*\) \| 1\.00 \(.*\) \|", said)
     page = (results / "out" / "report.html").read_text(encoding="utf-8")
     assert page.count("data:image/png;base64,") == 3
+    assert page.index("<h1>") < page.index("<figure>") < page.index("<h2>")
     assert not re.findall(r"(?:src|href)=\"(?!data:)", page)  # it needs nothing else
 
 

@@ -128,5 +128,6 @@ def as_page(title: str, text: str, figures: dict[str, Path]) -> str:
     images = [
         {"title": FIGURES[name], "data": base64.b64encode(path.read_bytes()).decode()} for name, path in figures.items()
     ]
-    body = to_html(text, extensions=["tables"])
-    return environment.get_template("page.html").render(title=title, body=body, figures=images)
+    head, _, rest = text.partition("\n## ")
+    body = [to_html(part, extensions=["tables"]) for part in (head, f"## {rest}")]
+    return environment.get_template("page.html").render(title=title, head=body[0], body=body[1], figures=images)
