@@ -16,7 +16,8 @@ from sb3_llm.scoring.fallback import CachedScorer, PlainRowsScorer
 from sb3_llm.scoring.rows import Scorer
 
 STEPS = 8  # from the mean embedding to the prompt's
-LogPolicy = Callable[[list[str]], Tensor]  # from B prompts to (B, A) log pi
+#: From B prompts, each made of the text of that number, to (B, A) log pi.
+LogPolicy = Callable[[list[str], list[int]], Tensor]
 LogPolicyOfScores = Callable[[Tensor, Sequence[Continuations]], Tensor]
 
 
@@ -30,23 +31,32 @@ class Part:
 
 
 def by_deletion(
-    text: str, action: int, prompt_of: Callable[[str], str], log_policy: LogPolicy, full: float
-) -> list[Part]:
+    texts: Sequence[str],
+    actions: Sequence[int],
+    full: Sequence[float],
+    prompt_of: Callable[[str], str],
+    log_policy: LogPolicy,
+) -> list[list[Part]]:
     """
     Leave each clause out and score again: a clause is worth as many nats as the action's log-probability falls.
 
-    :param text: observation text
-    :param action: index of the phrase
-    :param prompt_of: from an observation text to its prompt
-    :param log_policy: of the policy
+    :param texts: B observation texts
+    :param actions: index of a phrase of each
     :param full: log pi of the action with the whole text
-    :return: the clauses in order
+    :param prompt_of: from an observation text to its prompt
+    :param log_policy: of the policy; all texts with a part left out are asked about at once
+    :return: the clauses of each text in order
     """
-    spans = clauses(text)
-    if not spans:
-        return []
-    left = log_policy([prompt_of(without(text, span)) for span in spans])[:, action].tolist()
-    return [Part(text[start:end], (start, end), full - less) for (start, end), less in zip(spans, left, strict=True)]
+    asked = [(index, span) for index, text in enumerate(texts) for span in clauses(text)]
+    found: list[list[Part]] = [[] for _ in texts]
+    if not asked:
+        return found
+    prompts = [prompt_of(without(texts[index], span)) for index, span in asked]
+    left = log_policy(prompts, [index for index, _ in asked])
+    for (index, span), less in zip(asked, left, strict=True):
+        score = full[index] - float(less[actions[index]])
+        found[index].append(Part(texts[index][slice(*span)], span, score))
+    return found
 
 
 def by_gradient(

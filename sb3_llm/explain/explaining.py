@@ -1,7 +1,7 @@
 """One decision explained, or what another text would have changed."""
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from sb3_llm.errors import SetupError
-from sb3_llm.explain.attribution import Part, by_deletion, by_gradient, over_words
+from sb3_llm.explain.attribution import LogPolicy, Part, by_deletion, by_gradient, over_words
 from sb3_llm.explain.parts import words
 from sb3_llm.explain.window import Offered, Window
 from sb3_llm.scoring import Continuations, Row
@@ -77,25 +77,26 @@ def explain(
     worth: Sequence[Sequence[Part]] = [()] * len(prompts)
     if "gradient" in attribution:
         worth = _words(window, prompts, rows, continuations, chosen)
+    left_out: Sequence[Sequence[Part]] = [()] * len(prompts)
+    if "deletion" in attribution:
+        full = log_policy[range(len(chosen)), chosen].tolist()
+        left_out = by_deletion(texts, chosen, full, window.prompt, _asker(policy, varying))
     found = []
     for index, (text, prompt, own) in enumerate(zip(texts, prompts, offered, strict=True)):
         mine, theirs = (each[index].exp().tolist() for each in (log_policy, base))
         phrases = tuple(Phrase(*each) for each in zip(own, mine, theirs, tokens[index], strict=False))
-        left_out: list[Part] = []
-        if "deletion" in attribution:
-            full = float(log_policy[index, chosen[index]])
-            left_out = by_deletion(text, chosen[index], window.prompt, _asker(policy, varying, index), full)
-        parts = tuple(worth[index]), tuple(left_out)
+        parts = tuple(worth[index]), tuple(left_out[index])
         found.append(Explanation(text, prompt, chosen[index], phrases, values[index], *parts))
     return found
 
 
-def _asker(policy: Any, varying: Offered, index: int) -> Callable[[list[str]], Tensor]:
-    """Log pi of other prompts with the phrases of one decision."""
+def _asker(policy: Any, varying: Offered) -> LogPolicy:
+    """Log pi of other prompts, each with the phrases of the decision it is about."""
 
     @torch.no_grad()
-    def ask(prompts: list[str]) -> Tensor:
-        asked: Tensor = policy.action_log_probs(prompts, None if varying is None else [varying[index]] * len(prompts))
+    def ask(prompts: list[str], owners: list[int]) -> Tensor:
+        phrases = None if varying is None else [varying[owner] for owner in owners]
+        asked: Tensor = policy.action_log_probs(prompts, phrases)
         return asked
 
     return ask
