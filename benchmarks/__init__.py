@@ -1,1 +1,1 @@
-"""The project measured: ``python -m benchmarks demo``. Not part of the installed package."""
+"""The project measured: ``python -m benchmarks demo``. Installed as ``sb3_llm.benchmarks``."""

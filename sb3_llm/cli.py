@@ -19,7 +19,7 @@ from stable_baselines3.common.vec_env import VecEnv
 
 from sb3_llm import doctor
 from sb3_llm.benchmarks.suite.command import benchmark
-from sb3_llm.cli_options import EnvArg, Finetune, PolicyArg, Seed, json_or_text, json_pairs
+from sb3_llm.cli_options import EnvArg, Finetune, PolicyArg, Seed, json_or_text, json_pairs, zip_and_env
 from sb3_llm.cli_pretrain import add_pretraining
 from sb3_llm.cli_watch import add_watch
 from sb3_llm.core import LanguageModelCore
@@ -133,15 +133,9 @@ def evaluate_command(
     as_json_: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
     """Play whole episodes and report success (95 % interval), return, length and, where known, SPL."""
-    *zips, env_id = arguments
+    path, env_id = zip_and_env(arguments, model)
     if decode not in DECODINGS:
         raise SetupError(f"--decode {decode}", f"one of {', '.join(DECODINGS)}", "leave it out")
-    if (model is None) != (len(zips) == 1) or len(zips) > 1:
-        raise SetupError(
-            f"{' '.join(arguments)}" + (f" with --model {model}" if model else ""),
-            "either MODEL.zip ENV, or --model NAME ENV",
-            "sb3-llm evaluate --model embedded MiniGrid-DoorKey-5x5-v0",
-        )
     n_envs, env_kwargs = min(n_envs, episodes), json_pairs("--env-arg", env_arg)
     player: BaseAlgorithm
     if model is not None:
@@ -149,14 +143,16 @@ def evaluate_command(
         env = run.make_env()
         player = run.make_model(env)
     else:
-        player = load_model(Path(zips[0]), None)
+        player = load_model(Path(str(path)), None)
         env = environment_for(player, env_id, n_envs, env_kwargs)
+    if decode != "score":
+        _require_words(player)
     results = [_play(player, env, episodes, seed, greedy) for greedy in (False, True)]
     spoken: dict[str, Any] = {}
     if decode != "score":
         spoken, played = _speak(player, env, episodes, seed, decode == "constrained")
         results += played
-    title = f"{model or zips[0]} on {env_id}"
+    title = f"{model or path} on {env_id}"
     if as_json_:
         typer.echo(as_json(title, results, **({"instructions": spoken} if spoken else {})))
     else:
@@ -170,9 +166,6 @@ def _speak(
 ) -> tuple[dict[str, Any], list[Evaluation]]:
     """Episodes by what the model writes, and what was understood of it."""
     policy: Any = model.policy
-    if not isinstance(policy, LanguageModelCore) or isinstance(model, MaskablePPO):
-        what = f"--decode with {type(policy).__name__}"
-        raise SetupError(what, "a policy that is a language model, without masks", "leave --decode out")
     spoken, results = {}, []
     for greedy in (False, True):
         speaker: Any = Speaker(policy, constrained, seed)
@@ -186,6 +179,12 @@ def _speak(
             "perplexity under the base model": speaker.fluency(policy.base_lm()),
         }
     return spoken, results
+
+
+def _require_words(model: BaseAlgorithm) -> None:
+    if not isinstance(model.policy, LanguageModelCore) or isinstance(model, MaskablePPO):
+        what = f"--decode with {type(model.policy).__name__}"
+        raise SetupError(what, "a policy that is a language model, without masks", "leave --decode out")
 
 
 def _said(figures: dict[str, Any]) -> str:

@@ -20,6 +20,23 @@ Finetune = Annotated[
 ]
 
 
+def zip_and_env(arguments: list[str], model: str | None) -> tuple[str | None, str]:
+    """
+    :param arguments: "[MODEL.zip] ENV"
+    :param model: of --model
+    :return: the zip, if it is not --model that is asked for, and the id
+    :raises SetupError: if neither or both are given
+    """
+    *zips, env_id = arguments
+    if (model is None) != (len(zips) == 1) or len(zips) > 1:
+        raise SetupError(
+            f"{' '.join(arguments)}" + (f" with --model {model}" if model else ""),
+            "either MODEL.zip ENV, or --model NAME ENV",
+            "sb3-llm evaluate --model embedded MiniGrid-DoorKey-5x5-v0",
+        )
+    return (zips[0] if zips else None), env_id
+
+
 def json_pairs(option: str, pairs: list[str] | None) -> dict[str, Any]:
     """
     :param option: whose values these are

@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 from rich.progress import Progress
 
-from sb3_llm.cli_options import EnvArg, Seed, json_pairs
+from sb3_llm.cli_options import EnvArg, Seed, json_pairs, zip_and_env
 from sb3_llm.core import LanguageModelCore
 from sb3_llm.errors import SetupError
 from sb3_llm.folder import load_model, write_text
@@ -45,12 +45,10 @@ def watch_command(
     env_arg: EnvArg = None,
 ) -> None:
     """Play episodes and show every decision: text with its weight, both models' probabilities, value, reward."""
-    *zips, env_id = arguments
-    if (model is None) != (len(zips) == 1) or len(zips) > 1:
-        raise SetupError(" ".join(arguments), "either MODEL.zip ENV, or --model NAME ENV", "pass --model embedded")
+    path, env_id = zip_and_env(arguments, model)
     frames = html is not None or film is not None or live
-    policy, make = _policy_and_world(env_id, zips, model, json_pairs("--env-arg", env_arg), frames)
-    replay = _record(policy, make, range(seed, seed + episodes), f"{model or zips[0]} on {env_id}", greedy)
+    policy, make = _policy_and_world(env_id, path, model, json_pairs("--env-arg", env_arg), frames)
+    replay = _record(policy, make, range(seed, seed + episodes), f"{model or path} on {env_id}", greedy)
     if html is not None:
         html.parent.mkdir(parents=True, exist_ok=True)
         write_text(html, as_page(replay))
@@ -65,19 +63,19 @@ def watch_command(
 
 
 def _policy_and_world(
-    env_id: str, zips: list[str], model: str | None, env_kwargs: dict[str, Any], frames: bool
+    env_id: str, path: str | None, model: str | None, env_kwargs: dict[str, Any], frames: bool
 ) -> tuple[Any, Callable[[], Any]]:
     if frames:
         env_kwargs = {"render_mode": "rgb_array"} | env_kwargs
     if model is not None:
         run = Run(env_id, model=model, n_envs=1, env_kwargs=env_kwargs)
         return run.make_model(run.make_env()).policy, partial(make_env, env_id, **env_kwargs)
-    loaded = load_model(Path(zips[0]), None)
+    loaded = load_model(Path(str(path)), None)
     policy, space, actions = loaded.policy, loaded.observation_space, loaded.action_space
     if not (
         isinstance(policy, LanguageModelCore) and isinstance(space, TextSpace) and isinstance(actions, PhraseSpace)
     ):
-        raise SetupError(f"{zips[0]}, a model of {type(policy).__name__}", "a language model's policy", "train one")
+        raise SetupError(f"{path}, a model of {type(policy).__name__}", "a language model's policy", "train one")
     told: dict[str, Any] = {"max_bytes": space.max_bytes}
     if isinstance(actions, PhraseSpace):
         told["phrases"] = actions.phrases

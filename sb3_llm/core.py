@@ -253,11 +253,6 @@ class LanguageModelCore(BasePolicy):
             return self._read_phrases(obs)
         return [tuple(self.phrases)] * len(self._read(obs))
 
-    @property
-    def separator(self) -> str:
-        """:return: what stands between a prompt and a phrase."""
-        return self._template.separator
-
     @torch.no_grad()
     def instruct(
         self,

@@ -72,19 +72,22 @@ def encode_texts(texts: Sequence[str], tokenizer: PreTrainedTokenizerBase, lm: P
 
 
 @torch.no_grad()
-def perplexity(lm: PreTrainedModel, parts: Sequence[Sequence[int]]) -> float:
+def perplexity(lm: PreTrainedModel, parts: Sequence[Sequence[int]], given: Sequence[int] | None = None) -> float:
     """
     Perplexity per token: e to the mean cross-entropy over all tokens but the first of each part.
 
     :param lm: causal language model; draws random numbers if its dropout is on
     :param parts: what :func:`encode_texts` returned
+    :param given: how many tokens at the start of each part are only read; one each by default
     :return: 1 for a model that is sure of each token and right, the number of tokens it knows for one that guesses
     """
     # One part at a time: padding would cost more than it saves in texts of all lengths, and (S, V) stays small.
-    losses = torch.stack([_loss(lm, torch.tensor([part], device=lm.device)) for part in parts])
-    return (losses.sum() / sum(len(part) - 1 for part in parts)).exp().item()
+    starts = [1] * len(parts) if given is None else given
+    losses = torch.stack([_loss(lm, list(part), start) for part, start in zip(parts, starts, strict=True)])
+    return (losses.sum() / sum(len(part) - start for part, start in zip(parts, starts, strict=True))).exp().item()
 
 
-def _loss(lm: PreTrainedModel, ids: Tensor) -> Tensor:
-    logits = lm(input_ids=ids, use_cache=False).logits[0, :-1]  # (S - 1, V)
-    return cross_entropy(logits.double(), ids[0, 1:], reduction="sum")
+def _loss(lm: PreTrainedModel, part: list[int], start: int) -> Tensor:
+    ids = torch.tensor([part], device=lm.device)
+    logits = lm(input_ids=ids, use_cache=False).logits[0, start - 1 : -1]
+    return cross_entropy(logits.double(), ids[0, start:], reduction="sum")

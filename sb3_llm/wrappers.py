@@ -35,6 +35,8 @@ class Task(gym.Wrapper[Any, Any, Any, Any], gym.utils.RecordConstructorArgs, ABC
     :param sparse: the environment pays only for success
     """
 
+    offer: Offer  # of the present state
+
     def __init__(self, env: gym.Env[Any, Any], history: History, reward: Reward | None, sparse: bool) -> None:
         super().__init__(env)
         check_history(history)
@@ -60,6 +62,7 @@ class Task(gym.Wrapper[Any, Any, Any, Any], gym.utils.RecordConstructorArgs, ABC
         """:return: observation, reward, terminated, truncated, info; ``is_success`` in the info at an episode's end."""
         before = self.state
         chosen, turn = self.choose(int(action))
+        phrase = self.offer.phrases[int(action)]
         self.state, reward, terminated, truncated, info = self.env.step(chosen)
         self.turns.append(turn)
         self.stepped(chosen)
@@ -69,7 +72,7 @@ class Task(gym.Wrapper[Any, Any, Any, Any], gym.utils.RecordConstructorArgs, ABC
         if self.reward is not None:
             seen = info
             if isinstance(self.reward, Part | RewardSum):  # which need to know more than a function of the user's
-                seen = info | {"own_reward": float(reward), "terminated": terminated, "phrase": turn}
+                seen = info | {"own_reward": float(reward), "terminated": terminated, "phrase": phrase}
             reward = checked_reward(self.reward(before, chosen, self.state, seen))
             if isinstance(self.reward, RewardSum):
                 info["reward_parts"] = dict(self.reward.breakdown)

@@ -203,7 +203,6 @@ def test_what_is_not_understood_is_a_random_action(policy: LLMPolicy, observatio
     class Mumbling:
         """Says nothing that can be understood."""
 
-        separator, tokenizer = policy.separator, policy.tokenizer
         render, offered = policy.render, policy.offered
 
         def instruct(self, obs: Any, **_: Any) -> list[Any]:

@@ -75,7 +75,10 @@ def test_the_mazes_reward_is_made_of_parts() -> None:
 
 
 def test_numbers_get_the_same_reward() -> None:
-    worlds = [make("sb3_llm/Maze-v0", reward=Goal() + Potential(_nearness)) for make in (make_env, make_numeric_env)]
+    worlds = [
+        make("sb3_llm/Maze-v0", reward=Goal() + Potential(_nearness) + Quality(len))
+        for make in (make_env, make_numeric_env)
+    ]
     for world in worlds:
         world.reset(seed=1)
     for action in (1, 2, 1, 0, 3, 2, 2):

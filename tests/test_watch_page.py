@@ -108,6 +108,13 @@ def test_text_can_not_leave_the_script(text: str) -> None:
     assert json.loads(inside)["text"] == text
 
 
+def test_a_text_that_holds_the_pages_own_marks() -> None:
+    marked = Replay("/*LIVE*/null /*DATA*/null", [])
+    page = as_page(marked, {"url": "/ask", "token": "secret"})
+    assert page.count("secret") == 1
+    assert json.loads(re.findall(r"const data = (.*), live = ", page)[0])["title"] == marked.title
+
+
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
     sync_api = pytest.importorskip("playwright.sync_api")

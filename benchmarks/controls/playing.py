@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from statistics import fmean, stdev
-from typing import Any, Protocol
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
@@ -159,21 +159,15 @@ def play_network(task: Task, episodes: int, network: nn.Module, title: str) -> d
     return play_model(ClonedPlayer(network, make().offered), env, episodes, title)
 
 
-class Playable(Protocol):
-    """A world, as tasks of this table and of the suite name it."""
-
-    @property
-    def env_id(self) -> str: ...
-    @property
-    def env_kwargs(self) -> dict[str, Any]: ...
-    @property
-    def level(self) -> str | None: ...
-
-
-def play_expert(task: Playable, episodes: int, use_bot: bool, title: str) -> dict[str, Any]:
+def play_expert(task: Task, episodes: int, use_bot: bool, title: str) -> dict[str, Any]:
     """:return: what the planner does, or BabyAI's bot; where it breaks or hangs, the episode is lost."""
     env_id = task.level if use_bot and task.level else task.env_id
-    env, expert = make_env(env_id, **task.env_kwargs, history=0), BuiltInExpert(use_bot)  # it has its own memory
+    return play_built_in(env_id, task.env_kwargs, episodes, use_bot, title)
+
+
+def play_built_in(env_id: str, env_kwargs: dict[str, Any], episodes: int, use_bot: bool, title: str) -> dict[str, Any]:
+    """:return: as :func:`play_expert`, in any world."""
+    env, expert = make_env(env_id, **env_kwargs, history=0), BuiltInExpert(use_bot)  # it has its own memory
     ends = [_play_episode(env, expert, FIRST_SEED + n) for n in tqdm(range(episodes), desc=title, unit="episode")]
     won = [end is not None and end[0] for end in ends]
     whole = [end for end in ends if end is not None]

@@ -24,7 +24,6 @@ class Task:
     test: dict[str, Any] = field(default_factory=dict)  # keywords of the environment that differ in the test
     kind: str = "grid"  # "maze", or "other" where neither a planner nor a view of cells is
     zoo: dict[str, float] | None = None  # RL Baselines3 Zoo's reward and steps
-    level: str | None = None  # for the players of the zero-shot table, which play BabyAI's bot too
 
     @property
     def test_kwargs(self) -> dict[str, Any]:
@@ -96,20 +95,17 @@ class Suite:
         return list({cell.method.name: cell.method for cell in self.cells}.values())
 
 
-def load_suite(
-    name: str, tasks: Iterable[str] = (), methods: Iterable[str] = (), seeds: int | None = None, folder: Path = SUITES
-) -> Suite:
+def load_suite(name: str, tasks: Iterable[str] = (), methods: Iterable[str] = (), seeds: int | None = None) -> Suite:
     """
     :param name: of a suite, or the path of a YAML file of that form
     :param tasks: only these; all by default
     :param methods: only these; all by default
     :param seeds: at most so many
-    :param folder: of the suites
     :return: the suite, its cells in the order they are run: all first seeds, then all second ones
     :raises SetupError: for a suite, task, method or keyword that is not known
     """
     known_tasks, known_methods = _read_all(FOLDER / "tasks.yaml", Task), _read_all(FOLDER / "methods.yaml", Method)
-    said = _read(_path_of(name, folder))
+    said = _read(_path_of(name))
     cells: dict[str, Cell] = {}
     try:
         for group in said["groups"]:
@@ -132,17 +128,17 @@ def load_suite(
     return Suite(Path(name).stem, said["description"].strip(), tuple(kept), said.get("left_out", "").strip())
 
 
-def suites(folder: Path = SUITES) -> list[str]:
+def suites() -> list[str]:
     """:return: the names of the suites there are."""
-    return sorted(path.stem for path in folder.glob("*.yaml"))
+    return sorted(path.stem for path in SUITES.glob("*.yaml"))
 
 
-def _path_of(name: str, folder: Path) -> Path:
-    for path in (folder / f"{name}.yaml", Path(name)):
+def _path_of(name: str) -> Path:
+    for path in (SUITES / f"{name}.yaml", Path(name)):
         if path.is_file() and path.suffix == ".yaml":
             return path
     raise SetupError(
-        f"the suite {name!r}", f"one of {', '.join(suites(folder))}, or a path to a .yaml file", "pass --suite quick"
+        f"the suite {name!r}", f"one of {', '.join(suites())}, or a path to a .yaml file", "pass --suite quick"
     )
 
 

@@ -58,7 +58,8 @@ class Stopwatch:
 
 class Curve(BaseCallback):
     """
-    Looks before training, after 512 steps, and then at steps that grow by the square root of two, as every method's do.
+    Looks before training, and then between rollouts: first after 512 steps, later at steps that grow by the square root
+    of two.
 
     :param look: plays the test episodes
     :param watch: paused meanwhile
@@ -69,7 +70,7 @@ class Curve(BaseCallback):
         super().__init__()
         self._look, self._watch, self._stop_at = look, watch, stop_at
         self.looks: list[Look] = []
-        self._next, self._stop = 0.0, False
+        self._next, self.stopped = 0.0, False
 
     def _on_rollout_start(self) -> None:
         if self.num_timesteps < self._next:
@@ -79,10 +80,10 @@ class Curve(BaseCallback):
             self._next *= GROWTH
         self.look_now()
         last = [look.success or 0.0 for look in self.looks[-2:]]
-        self._stop = len(last) == 2 and min(last) >= self._stop_at
+        self.stopped = len(last) == 2 and min(last) >= self._stop_at
 
     def _on_step(self) -> bool:
-        return not self._stop
+        return not self.stopped
 
     def look_now(self) -> None:
         """Play the test episodes with the policy as it stands."""

@@ -1,8 +1,8 @@
 """Whoever plays: makes a model for a cell, and the worlds that it is trained and tested in."""
 
 import tempfile
+from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from sb3_llm import LLMPolicy, export, make_env
 from sb3_llm.benchmarks.controls.cloning import kept_network
 from sb3_llm.benchmarks.controls.fresh import fresh_weights
 from sb3_llm.benchmarks.controls.numbers import CommonNumbers, kind_of
-from sb3_llm.benchmarks.controls.playing import RandomPlayer, play_expert, side_by_side
+from sb3_llm.benchmarks.controls.playing import RandomPlayer, play_built_in, side_by_side
 from sb3_llm.benchmarks.suite.config import Cell
 from sb3_llm.benchmarks.suite.networks import EXTRACTORS, ClonedTrunk, take_over
 from sb3_llm.benchmarks.suite.worlds import Offered, TextVectors, open_ways
@@ -40,7 +40,7 @@ AXES: dict[str, dict[str, Any]] = {
 MAZES = ("layouts-of-training", "size-8", "wilson", "kruskal")  # what needs no words
 
 
-class Player:
+class Player(ABC):
     """
     What a method needs on a task.
 
@@ -53,13 +53,13 @@ class Player:
         self.kwargs = cell.task.env_kwargs | cell.method.env_kwargs
         self.test_kwargs = cell.task.test_kwargs | cell.method.env_kwargs
 
+    @abstractmethod
     def make(self) -> Any:
         """:return: a model with ``predict`` and, if it trains, ``learn``."""
-        raise NotImplementedError
 
+    @abstractmethod
     def world(self, kwargs: dict[str, Any]) -> gym.Env[Any, Any]:
         """:return: the task's world in the form that the player reads."""
-        raise NotImplementedError
 
     def test_env(self, episodes: int, **other: Any) -> VecEnv:
         """:return: worlds that play the test episodes once each."""
@@ -88,7 +88,8 @@ class LanguageModel(Player):
     def make(self) -> Any:
         model = self.method.model
         if model == "fresh":
-            model = fresh_weights("embedded", Path(tempfile.mkdtemp()), self.cell.seed)
+            self.fresh = tempfile.TemporaryDirectory()  # for as long as this is
+            model = fresh_weights("embedded", Path(self.fresh.name), self.cell.seed)
         run = self._run(self.method.policy_kwargs, "llm", model)
         return run.make_model(sb3_make_vec_env(self._making(self.kwargs), run.n_envs, run.seed))
 
@@ -190,15 +191,14 @@ class Random(Player):
         return make_env(self.cell.task.env_id, **kwargs, history=0)  # a memory would cost most of the time
 
 
-class Expert(Player):
-    """The planner whose stories the language model read."""
+class Expert(Random):
+    """The planner whose stories the language model read; it has its own memory too."""
 
     def make(self) -> Any:
         return None
 
     def test(self, model: Any, episodes: int, greedy: bool) -> Evaluation:
-        task = replace(self.cell.task, env_kwargs=self.test_kwargs)
-        found = play_expert(task, episodes, False, f"{self.cell.key}")
+        found = play_built_in(self.cell.task.env_id, self.test_kwargs, episodes, False, self.cell.key)
         return Evaluation(**{name: found[name] for name in Evaluation.__dataclass_fields__})
 
 

@@ -30,7 +30,7 @@ def run_cell(cell: Cell, work: Path) -> dict[str, Any]:
     curve = Curve(lambda: player.test(model, cell.episodes, False), watch, cell.stop_at)
     if cell.method.trains and cell.steps:
         model.learn(cell.steps, callback=curve)
-        if curve.looks[-1].steps < model.num_timesteps:
+        if not curve.stopped:  # else nothing was learnt since the last look
             curve.look_now()
     watch.pause()
     episodes = cell.final_episodes

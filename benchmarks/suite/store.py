@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sb3_llm.benchmarks.controls import results
 from sb3_llm.benchmarks.suite.config import Cell
 from sb3_llm.benchmarks.suite.provenance import Provenance
 from sb3_llm.errors import SetupError
@@ -154,7 +155,7 @@ def digest(content: dict[str, Any]) -> str:
 
 def as_read(content: dict[str, Any]) -> dict[str, Any]:
     """:return: as a JSON file gives it back: tuples are lists, and what is not finite is null."""
-    return dict(json.loads(json.dumps(_finite(content))))
+    return results.as_read(_finite(content))
 
 
 def _finite(value: Any) -> Any:

@@ -11,26 +11,18 @@ replaced. Its evaluation asks for no masks, and may play actions that a mask for
 from typing import Any
 
 import gymnasium as gym
-import numpy as np
-from numpy.typing import NDArray
 from rl_zoo3 import ALGOS
 from rl_zoo3.train import train
 from sb3_contrib import MaskablePPO
 from sb3_contrib.common.wrappers import ActionMasker
 
-from sb3_llm.envs.layout import open_directions
+from sb3_llm.benchmarks.suite.worlds import open_ways
 from sb3_llm.zoo import text_observation
 
 
 def mask_walls(env: gym.Env[Any, Any]) -> ActionMasker:
     """:return: a maze as text, with masks that allow what no wall blocks; ppo_mask.yml names this function."""
     return ActionMasker(text_observation(env), open_ways)
-
-
-def open_ways(env: gym.Env[Any, Any]) -> NDArray[np.bool_]:
-    """:return: true for each action that a mask allows, shape (4,)"""
-    maze: Any = env.unwrapped
-    return np.isin(np.arange(4), open_directions(maze.walls, maze.position))
 
 
 if __name__ == "__main__":

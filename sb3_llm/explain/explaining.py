@@ -2,7 +2,7 @@
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -33,15 +33,12 @@ class Explanation:
 
     text: str  # observation text
     prompt: str
+    start: int  # character of the prompt at which the text begins
     action: int  # that is explained
     phrases: tuple[Phrase, ...]  # in action order
     value: float  # what the policy expects to gain from here on
     words: tuple[Part, ...]  # of the prompt, by gradient; empty if not asked for
     clauses: tuple[Part, ...]  # of the observation text, by deletion; empty if not asked for
-
-    def as_dict(self) -> dict[str, Any]:
-        """:return: as JSON can hold it."""
-        return asdict(self)
 
 
 def explain(
@@ -86,7 +83,7 @@ def explain(
         mine, theirs = (each[index].exp().tolist() for each in (log_policy, base))
         phrases = tuple(Phrase(*each) for each in zip(own, mine, theirs, tokens[index], strict=False))
         parts = tuple(worth[index]), tuple(left_out[index])
-        found.append(Explanation(text, prompt, chosen[index], phrases, values[index], *parts))
+        found.append(Explanation(text, prompt, window.start, chosen[index], phrases, values[index], *parts))
     return found
 
 

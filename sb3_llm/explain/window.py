@@ -23,6 +23,7 @@ class Window:
         self.policy, self.lm, self.tokenizer = policy, policy.lm, policy.tokenizer
         self.route: str = policy.scoring_route
         self.special_tokens: bool = policy._template.special_tokens
+        self.start = len(policy._template.before)  # of the observation text in a prompt
 
     def prompt(self, text: str) -> str:
         """:return: the prompt of an observation text."""

@@ -4,10 +4,10 @@ from collections import Counter
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from transformers import PreTrainedModel
 
+from sb3_llm.fluency import perplexity
 from sb3_llm.instruct.instruction import Instruction
 
 SAMPLES = 256  # of what was written, to measure fluency on
@@ -51,18 +51,13 @@ class Speaker:
         :param lm: a judge, such as ``policy.base_lm()``
         :return: its perplexity per token on what was written, given the prompts; NaN if nothing was
         """
-        separator, tokenizer = self.policy.separator, self.policy.tokenizer
-        total, count = 0.0, 0
+        template, tokenizer = self.policy._template, self.policy.tokenizer
+        parts, given = [], []
         for prompt, text in self._samples[:SAMPLES]:
-            before = len(tokenizer(prompt)["input_ids"])
-            ids = torch.tensor([tokenizer(f"{prompt}{separator}{text}")["input_ids"]], device=lm.device)
-            total += float(_log_probs(lm, ids)[before - 1 :].sum())
-            count += ids.shape[1] - before
-        return float(np.exp(-total / count)) if count else float("nan")
-
-
-@torch.no_grad()
-def _log_probs(lm: PreTrainedModel, ids: torch.Tensor) -> torch.Tensor:
-    """:return: of each token but the first, given those before it, in nats"""
-    logits = lm(input_ids=ids, use_cache=False).logits[0, :-1].float()  # (S - 1, V)
-    return logits.log_softmax(-1).gather(1, ids[0, 1:, None])[:, 0]
+            before, whole = tokenizer(
+                [prompt, f"{prompt}{template.separator}{text}"], add_special_tokens=template.special_tokens
+            )["input_ids"]
+            if len(whole) > len(before):
+                parts.append(whole)
+                given.append(len(before))
+        return perplexity(lm, parts, given) if parts else float("nan")

@@ -1,7 +1,7 @@
 """
 Parts of a reward that can be added up: ``reward=Goal() + StepCost(0.1) + Potential(closeness, gamma=0.99)``.
 
-Each is a reward function by itself. :class:`~sb3_llm.TextObservation` tells them more than a function of one's own: in
+Each is a reward function by itself. :func:`~sb3_llm.make_env`'s worlds tell them more than a function of one's own: in
 ``info`` there are also ``terminated``, ``own_reward`` and ``phrase``, the words that were acted on.
 """
 
@@ -26,9 +26,6 @@ class Part(ABC):
 
     def __add__(self, other: Any) -> "RewardSum":
         return RewardSum((self,)) + other
-
-    def __radd__(self, other: Any) -> "RewardSum":
-        return RewardSum(()) + other + self
 
 
 @dataclass(frozen=True)
@@ -154,6 +151,3 @@ class RewardSum:
         if isinstance(other, Part):
             return RewardSum((*self.parts, other))
         raise SetupError(f"a reward plus {other!r}", "a part of a reward, such as StepCost(0.1)", "add parts only")
-
-    def __radd__(self, other: Any) -> "RewardSum":
-        return RewardSum(()) + other + self

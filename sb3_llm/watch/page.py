@@ -18,7 +18,8 @@ def as_page(replay: Replay, live: dict[str, Any] | None = None) -> str:
     :return: HTML
     """
     page = TEMPLATE.read_text(encoding="utf-8")
-    return page.replace(DATA, in_script(as_data(replay))).replace(LIVE, in_script(live))
+    # What is in the data comes last: a text that holds one of the marks must stay a text.
+    return page.replace(LIVE, in_script(live)).replace(DATA, in_script(as_data(replay)))
 
 
 def in_script(value: Any) -> str:
@@ -54,15 +55,13 @@ def _step(step: Step) -> dict[str, Any]:
 
 def step_data(why: Any) -> dict[str, Any]:
     """:return: an explanation as the page's script reads it."""
-    start = why.prompt.find(why.text)
     return {
-        "before": why.prompt[:start],
-        "after": why.prompt[start + len(why.text) :],
+        "before": why.prompt[: why.start],
+        "after": why.prompt[why.start + len(why.text) :],
         "text": why.text,
         "phrases": [phrase.text for phrase in why.phrases],
         "tuned": [round(phrase.probability, 4) for phrase in why.phrases],
         "base": [round(phrase.base_probability, 4) for phrase in why.phrases],
         "value": round(why.value, 4),
-        "explained": why.action,
         "clauses": [[*part.span, round(part.score, 3)] for part in why.clauses],
     }

@@ -75,7 +75,6 @@ def record(
     seeds: Sequence[int],
     title: str,
     greedy: bool = False,
-    attribution: Sequence[str] = ("deletion",),
     on_step: Callable[[int], None] = lambda done: None,
 ) -> Replay:
     """
@@ -86,7 +85,6 @@ def record(
     :param seeds: of the episodes
     :param title: of the replay
     :param greedy: always the likeliest action; otherwise sampled with torch's random numbers
-    :param attribution: as :meth:`~sb3_llm.LLMPolicy.explain` takes it
     :param on_step: called with how many decisions were made
     :return: the replay
     :raises SetupError: if there is no seed
@@ -98,7 +96,7 @@ def record(
     observations = [world.reset(seed=seed)[0] for world, seed in zip(worlds, seeds, strict=True)]
     going = list(range(len(seeds)))
     while going:
-        explained = policy.explain(np.stack([observations[one] for one in going]), attribution=attribution)
+        explained = policy.explain(np.stack([observations[one] for one in going]), attribution=("deletion",))
         for one, why in zip(list(going), explained, strict=True):
             episode, world = replay.episodes[one], worlds[one]
             frame, action = replay.keep(_seen(world)), _choose(why, greedy)

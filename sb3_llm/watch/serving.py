@@ -73,8 +73,10 @@ class _Handler(BaseHTTPRequestHandler):
             self._send(HTTPStatus.OK, "text/html; charset=utf-8", self.server.page())
 
     def do_POST(self) -> None:
-        if urlsplit(self.path).path != "/ask" or not self._trusted(self.headers.get("X-Token", "")):
-            return
+        if urlsplit(self.path).path != "/ask":
+            return self._send(HTTPStatus.NOT_FOUND, "text/plain", "Questions go to /ask.")
+        if not self._trusted(self.headers.get("X-Token", "")):
+            return None
         tell = partial(self._send, kind="application/json")
         try:
             length = int(self.headers.get("Content-Length", 0))
