@@ -29,6 +29,7 @@ from sb3_llm.evaluation import Evaluation, Masked, as_json, as_table, evaluate
 from sb3_llm.instruct.playing import Speaker
 from sb3_llm.make import make_vec_env
 from sb3_llm.policy import LLMPolicy, MaskableLLMPolicy
+from sb3_llm.safety.loading import load_policy, read_saved
 from sb3_llm.spaces import PhraseSpace, TextSpace
 from sb3_llm.training import ALGORITHMS, Run, RunFolder, TrainingStopped, load_model, train
 
@@ -40,6 +41,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 DECODINGS = ("score", "generate", "constrained")
+Player = BaseAlgorithm | LLMPolicy | MaskableLLMPolicy
 EVALUATION_SEED = 10_000  # far from the seeds that training starts from
 
 
@@ -130,6 +132,7 @@ def evaluate_command(
     decode: Annotated[
         str, typer.Option(help="score: phrases; generate: also what the model writes; constrained: inside the phrases")
     ] = "score",
+    safe: Annotated[bool, typer.Option("--safe", help="Unpickle nothing of the zip: for files of strangers.")] = False,
     as_json_: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
     """Play whole episodes and report success (95 % interval), return, length and, where known, SPL."""
@@ -137,14 +140,13 @@ def evaluate_command(
     if decode not in DECODINGS:
         raise SetupError(f"--decode {decode}", f"one of {', '.join(DECODINGS)}", "leave it out")
     n_envs, env_kwargs = min(n_envs, episodes), json_pairs("--env-arg", env_arg)
-    player: BaseAlgorithm
+    player: Player
     if model is not None:
         run = Run(env_id, model=model, seed=seed, n_envs=n_envs, env_kwargs=env_kwargs)
         env = run.make_env()
         player = run.make_model(env)
     else:
-        player = load_model(Path(str(path)), None)
-        env = environment_for(player, env_id, n_envs, env_kwargs)
+        player, env = load_player(Path(str(path)), env_id, n_envs, env_kwargs, safe)
     if decode != "score":
         _require_words(player)
     results = [_play(player, env, episodes, seed, greedy) for greedy in (False, True)]
@@ -161,11 +163,24 @@ def evaluate_command(
             typer.echo(f"{name}: {_said(figures)}")
 
 
+def load_player(path: Path, env_id: str, n_envs: int, env_kwargs: dict[str, Any], safe: bool) -> tuple[Player, VecEnv]:
+    """:return: what plays, a whole model or, with ``safe``, a policy alone; and its environments."""
+    if not safe:
+        loaded = load_model(path, None)
+        return loaded, environment_for(loaded, env_id, n_envs, env_kwargs)
+    saved = read_saved(path)
+    if saved.max_bytes is None:
+        env = sb3_make_vec_env(env_id, n_envs, env_kwargs=env_kwargs)
+    else:
+        env = make_vec_env(env_id, n_envs, phrases=saved.phrases, max_bytes=saved.max_bytes, **env_kwargs)
+    return load_policy(path, env), env
+
+
 def _speak(
-    model: BaseAlgorithm, env: VecEnv, episodes: int, seed: int, constrained: bool
+    model: Player, env: VecEnv, episodes: int, seed: int, constrained: bool
 ) -> tuple[dict[str, Any], list[Evaluation]]:
     """Episodes by what the model writes, and what was understood of it."""
-    policy: Any = model.policy
+    policy: Any = getattr(model, "policy", model)
     spoken, results = {}, []
     for greedy in (False, True):
         speaker: Any = Speaker(policy, constrained, seed)
@@ -181,9 +196,10 @@ def _speak(
     return spoken, results
 
 
-def _require_words(model: BaseAlgorithm) -> None:
-    if not isinstance(model.policy, LanguageModelCore) or isinstance(model, MaskablePPO):
-        what = f"--decode with {type(model.policy).__name__}"
+def _require_words(model: Player) -> None:
+    policy = getattr(model, "policy", model)
+    if not isinstance(policy, LanguageModelCore) or isinstance(policy, MaskableLLMPolicy):
+        what = f"--decode with {type(policy).__name__}"
         raise SetupError(what, "a policy that is a language model, without masks", "leave --decode out")
 
 
@@ -203,12 +219,13 @@ def environment_for(model: BaseAlgorithm, env_id: str, n_envs: int, env_kwargs: 
     return Run(env_id, policy="mlp", n_envs=n_envs, env_kwargs=env_kwargs).make_env()
 
 
-def _play(model: BaseAlgorithm, env: VecEnv, episodes: int, seed: int, greedy: bool) -> Evaluation:
+def _play(model: Player, env: VecEnv, episodes: int, seed: int, greedy: bool) -> Evaluation:
     env.seed(seed)
     set_random_seed(seed)
     with Progress(console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task("greedy" if greedy else "sampled", total=episodes)
-        player: Any = Masked(model, env) if isinstance(model, MaskablePPO) and env.has_attr("action_masks") else model
+        masked = isinstance(model, MaskablePPO | MaskableLLMPolicy) and env.has_attr("action_masks")
+        player: Any = Masked(model, env) if masked else model
         return evaluate(player, env, episodes, greedy, on_episode=lambda: progress.advance(task))
 
 

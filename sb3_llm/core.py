@@ -1,41 +1,26 @@
-"""The language model inside a policy: how it is built, what it says of prompts, and what is saved of it."""
+"""The language model inside a policy: how it is built and trained, and what is saved of it."""
 
 import logging
-import reprlib
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping
 from typing import Any, cast
 
 import torch
 from gymnasium import spaces
-from stable_baselines3.common.policies import BasePolicy
-from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
-from torch import Tensor, nn
-from transformers import PreTrainedModel
+from stable_baselines3.common.type_aliases import Schedule
+from torch import nn
 
-from sb3_llm.base import BaseModel
+from sb3_llm.asked import AskedPolicy
 from sb3_llm.checkpoint import BASE_MODEL, fingerprint, require_same_base, require_same_entries, without_frozen
-from sb3_llm.errors import SetupError, WrongAlgorithm
-from sb3_llm.explain import Explanation, explain
-from sb3_llm.explain.explaining import METHODS
+from sb3_llm.errors import WrongAlgorithm
 from sb3_llm.finetune import freeze, read_tuning
-from sb3_llm.instruct import Instruction, as_chosen, as_parsed, write
-from sb3_llm.instruct.generating import MAX_TOKENS
+from sb3_llm.forbid import Rules, Wanting
 from sb3_llm.language_model import context_length, load_language_model
 from sb3_llm.observations import longest_text, phrase_reader, sample_texts, text_reader
 from sb3_llm.optim import StepHooks, count_parameters, parameter_groups
 from sb3_llm.prior import report_prior
 from sb3_llm.prompt import Template, make_template
-from sb3_llm.scoring import (
-    Continuations,
-    PhraseScorer,
-    PhraseScores,
-    PromptTokenizer,
-    Row,
-    action_logits,
-    choose_scorer,
-)
+from sb3_llm.scoring import PhraseScorer, PromptTokenizer, Row, choose_scorer
 from sb3_llm.settings import Settings, complete
 from sb3_llm.wrappers import count_actions, default_phrases
 
@@ -50,7 +35,7 @@ FOREIGN = {
 }
 
 
-class LanguageModelCore(BasePolicy):
+class LanguageModelCore(AskedPolicy):
     """
     The language model and the value head of a policy, whatever algorithm trains them.
 
@@ -58,7 +43,6 @@ class LanguageModelCore(BasePolicy):
     would overwrite a language model handed to it as a features extractor; overriding ``_build`` goes round that.
     """
 
-    lm: PreTrainedModel
     value_net: nn.Module
 
     def _take_settings(self, observation_space: spaces.Space, action_space: spaces.Space, given: Settings) -> None:
@@ -71,6 +55,8 @@ class LanguageModelCore(BasePolicy):
         self.phrases = [] if self._read_phrases else list(known)
         if isinstance(settings["template"], str):
             Template(settings["template"], self.phrases)  # its checks, before a model is loaded
+        self._rules = Rules(settings["forbid"], self.phrases)
+        self.wanting = Wanting()
 
     def _build(self, lr_schedule: Schedule) -> None:
         settings = self._settings
@@ -86,7 +72,7 @@ class LanguageModelCore(BasePolicy):
         self.optimizer = self.optimizer_class(groups, lr=lr_schedule(1), **self.optimizer_kwargs)  # type: ignore[call-arg]
         self._steps = StepHooks()
         self._steps.attach(self.optimizer)
-        self._base: BaseModel | None = None
+        self._base = None
         log.info(self.what_trains())
         if settings["dtype"] == "bfloat16" and read_tuning(settings["finetune"]).mode != "lora":
             _warn_of_lost_steps()
@@ -191,173 +177,6 @@ class LanguageModelCore(BasePolicy):
             "optimizer_kwargs": self.optimizer_kwargs,
             **self._settings,
         }
-
-    # -- prompts to scores ---------------------------------------------------------------------------------------------
-
-    def clear_memo(self) -> None:
-        """
-        Forget all that was remembered: scores, keys and values, what frozen layers said, what the base model said.
-
-        Only needed after weights were changed in a way that leaves no trace, and where a run must go on exactly like
-        one that starts here: what is remembered was rounded as the batch it was computed in.
-        """
-        self._scorer.clear(frozen=True)
-        if self._base is not None:
-            self._base.clear()
-
-    @property
-    def scoring_route(self) -> str:
-        """The route the start-up probe chose: "packed", or "cache", "rows", "reference" where only that was right."""
-        return self._scorer.scorer.name
-
-    def render(self, obs: PyTorchObs) -> list[str]:
-        """
-        :param obs: a batch of B observations, as tensors or arrays
-        :return: B prompts
-        """
-        return [self._template.prompt(text) for text in self._read(obs)]
-
-    def sequence_log_probs(self, prompts: list[str], phrases: Sequence[Sequence[str]] | None = None) -> Tensor:
-        """
-        :param prompts: B prompts
-        :param phrases: of each prompt, where phrases come with each observation; else the policy's own
-        :return: scores (B, A): the log-probability of each continuation, summed over its tokens; differentiable; 0 in a
-            slot without a phrase
-        """
-        return self._ask(prompts, phrases).log_probs
-
-    def action_log_probs(self, prompts: list[str], phrases: Sequence[Sequence[str]] | None = None) -> Tensor:
-        """
-        :param prompts: B prompts
-        :param phrases: of each prompt, where phrases come with each observation; else the policy's own
-        :return: (B, A) log pi(a | prompt), normalised over the actions; differentiable; minus infinity in a slot
-            without a phrase
-        """
-        scores = self._ask(prompts, phrases)
-        return self._log_softmax(scores)
-
-    def base_log_probs(self, prompts: list[str], phrases: Sequence[Sequence[str]] | None = None) -> Tensor:
-        """
-        :param prompts: B prompts
-        :param phrases: as in :meth:`action_log_probs`
-        :return: (B, A) log pi of the base model, as it was before any training; each distinct prompt is computed once
-        """
-        return self._log_softmax(self._ask_base(prompts, phrases))
-
-    def offered(self, obs: PyTorchObs) -> list[tuple[str, ...]]:
-        """
-        :param obs: a batch of B observations, as tensors or arrays
-        :return: the phrases that each of them offers
-        """
-        if self._read_phrases:
-            return self._read_phrases(obs)
-        return [tuple(self.phrases)] * len(self._read(obs))
-
-    @torch.no_grad()
-    def instruct(
-        self,
-        obs: PyTorchObs,
-        greedy: bool = False,
-        constrained: bool = False,
-        max_tokens: int = MAX_TOKENS,
-        temperature: float = 1.0,
-    ) -> list[Instruction]:
-        """
-        Let the model write what to do, and parse it into an action.
-
-        What it writes freely is another policy than the one that is trained, which scores whole phrases.
-
-        :param obs: a batch of B observations, as tensors or arrays
-        :param greedy: always the likeliest token; otherwise sampled with torch's random numbers
-        :param constrained: token by token inside the phrases, so that it is always understood
-        :param max_tokens: how many tokens it may write at most; to the end of the line
-        :param temperature: of sampling
-        :return: B instructions
-        :raises SetupError: if a prompt leaves no room in the model's context
-        """
-        prompts = self.render(obs)
-        phrases = self._read_phrases(obs) if self._read_phrases else None
-        rows = self._scorer.tokens.rows(prompts, self._continuations(prompts, phrases))
-        inside = [row.continuations for row in rows] if constrained else None
-        with self._evaluating():
-            asked = [row.prompt for row in rows]
-            written = write(self.lm, self.tokenizer, asked, max_tokens, greedy, temperature, inside)
-        if inside is not None:
-            return [as_chosen(each, ids) for each, ids in zip(written, inside, strict=True)]
-        return [as_parsed(each, list(own)) for each, own in zip(written, self.offered(obs), strict=True)]
-
-    def explain(
-        self,
-        obs: PyTorchObs | Sequence[str],
-        actions: Sequence[int] | None = None,
-        attribution: Sequence[str] = METHODS,
-        phrases: Sequence[Sequence[str]] | None = None,
-    ) -> list[Explanation]:
-        """
-        Say why: probabilities beside the base model's, phrases token by token, the value, and what each part of the
-        text is worth, by integrated gradients over words and by leaving clauses out.
-
-        :param obs: a batch of B observations; or B observation texts, such as edited ones: what if it said this?
-        :param actions: which action of each is explained; the likeliest by default
-        :param attribution: "gradient", "deletion", both or neither
-        :param phrases: of each text, where phrases come with each observation and texts are given
-        :return: B explanations
-        :raises SetupError: for an unknown method or action, a text that does not fit the model's context, or a gradient
-            that can't be taken
-        """
-        if isinstance(obs, list | tuple):
-            texts = [str(text) for text in obs]
-            self._continuations(texts, phrases)  # which says so if phrases are lacking, or the policy has its own
-            offered = phrases or [tuple(self.phrases)] * len(texts)
-        else:
-            texts, offered = self._read(cast(PyTorchObs, obs)), self.offered(cast(PyTorchObs, obs))
-        with self._evaluating():
-            return explain(self, texts, offered, actions, attribution)
-
-    @contextmanager
-    def _evaluating(self) -> Iterator[None]:
-        """Evaluation mode for a while: in training mode, checkpointed layers have no cache. Nothing is forgotten."""
-        mode, self.training = self.training, False
-        self.lm.eval()
-        try:
-            yield
-        finally:
-            self.training = mode
-            self.lm.train(mode)
-
-    def base_lm(self) -> PreTrainedModel:
-        """:return: the base model, loaded once more; what the tuned model never changes is shared with it"""
-        return self._base_model().lm
-
-    def _base_model(self) -> BaseModel:
-        if self._base is None:
-            self._base = BaseModel(self._settings, self.lm, self._scorer.tokens, self._probes)
-        return self._base
-
-    def _ask_base(self, prompts: list[str], phrases: Sequence[Sequence[str]] | None) -> PhraseScores:
-        return self._base_model().score(prompts, self._continuations(prompts, phrases), self._slots)
-
-    def _log_softmax(self, scores: PhraseScores) -> Tensor:
-        return self._logits(scores).log_softmax(dim=-1).masked_fill(~scores.present, -torch.inf)
-
-    def _ask(self, prompts: list[str], phrases: Sequence[Sequence[str]] | None) -> PhraseScores:
-        return self._scorer.score(prompts, self._continuations(prompts, phrases), self._slots)
-
-    def _continuations(self, prompts: list[str], phrases: Sequence[Sequence[str]] | None) -> list[Continuations]:
-        if (phrases is None) == (self._fixed is None):
-            expected = "no phrases= for a policy that has its own" if self._fixed else "phrases= of each prompt"
-            given = f"phrases={reprlib.repr(phrases)} for {reprlib.repr(self.phrases)}"
-            raise SetupError(given, expected, "see policy.phrases: it is empty where they come with each observation")
-        if phrases is None:
-            return [cast(Continuations, self._fixed)] * len(prompts)
-        tokens = self._scorer.tokens
-        return [tokens.continuations(each, prompt) for each, prompt in zip(phrases, prompts, strict=True)]
-
-    def _logits(self, scores: PhraseScores) -> Tensor:
-        how = self._settings["normalization"], self._settings["temperature"]
-        logits = action_logits(scores.log_probs, scores.token_counts, scores.word_counts, *how)
-        # Not minus infinity, whose gradients in a KL divergence are NaN; the probability is exactly 0 all the same.
-        return logits.masked_fill(~scores.present, torch.finfo(logits.dtype).min)
 
 
 def _value_head(width: int) -> nn.Sequential:

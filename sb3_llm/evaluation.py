@@ -7,9 +7,7 @@ from statistics import NormalDist, fmean, stdev
 from typing import Any
 
 from rich.table import Table
-from sb3_contrib import MaskablePPO
 from sb3_contrib.common.maskable.utils import get_action_masks
-from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.vec_env import VecEnv
 
@@ -31,12 +29,12 @@ class Evaluation:
 
 
 def evaluate(
-    model: BaseAlgorithm, env: VecEnv, episodes: int, greedy: bool, on_episode: Callable[[], None] = lambda: None
+    model: Any, env: VecEnv, episodes: int, greedy: bool, on_episode: Callable[[], None] = lambda: None
 ) -> Evaluation:
     """
     Play whole episodes with a policy as it stands.
 
-    :param model: any SB3 model
+    :param model: any SB3 model, or a policy
     :param env: vectorised and monitored, as :func:`sb3_llm.make_vec_env` makes it; seed it beforehand
     :param episodes: how many in all, shared out evenly so that short ones are not favoured
     :param greedy: take the likeliest action instead of a sampled one
@@ -70,13 +68,14 @@ def evaluate(
 
 class Masked:
     """
-    A MaskablePPO model that asks its environments which actions are possible; SB3's ``evaluate_policy`` does not.
+    A MaskablePPO model, or its policy, that asks its environments which actions are possible; SB3's
+    ``evaluate_policy`` does not.
 
     :param model: the model
     :param env: what it plays in
     """
 
-    def __init__(self, model: MaskablePPO, env: VecEnv) -> None:
+    def __init__(self, model: Any, env: VecEnv) -> None:
         self.model, self.env = model, env
 
     def predict(self, observation: Any, **options: Any) -> tuple[Any, Any]:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import warnings
 import zipfile
 import zlib
 from collections.abc import Callable, Sequence
@@ -18,6 +19,7 @@ from stable_baselines3.common.save_util import json_to_data
 from stable_baselines3.common.vec_env import VecEnv
 
 from sb3_llm.errors import SetupError
+from sb3_llm.pickles import Pickle, pickles_of
 from sb3_llm.runs import ALGORITHMS, Run
 
 MEMBER = "sb3_llm.resume.pkl"  # in the zip; SB3 reads "data" and "*.pth", and leaves the rest alone
@@ -149,6 +151,34 @@ def check_zip(path: Path) -> None:
         )
 
 
+def pickles_in(path: Path | str) -> list[Pickle]:
+    """
+    List what plain ``PPO.load`` and ``--resume`` would unpickle. Nothing is run.
+
+    A list, and no proof of innocence: whoever crafts a file can hide names from any such reading. To run nothing, use
+    :func:`sb3_llm.load_policy`.
+
+    :param path: of a zip that SB3 saved
+    :return: its pickled objects with the names they import
+    :raises SetupError: if it can't be read
+    """
+    path = Path(path)
+    check_zip(path)
+    with zipfile.ZipFile(path) as archive:
+        return pickles_of(archive)
+
+
+def _warn_of_foreign_code(path: Path) -> None:
+    names = sorted({name for each in pickles_in(path) if each.entry != MEMBER for name in each.foreign})
+    if names:
+        warnings.warn(
+            f"loading {path} runs code that it brings or names itself: {', '.join(names)}. A zip with a schedule or a "
+            "callback of your own does so too. If you don't know where it comes from, use sb3_llm.load_policy, or "
+            "--safe, which run nothing of it.",
+            stacklevel=3,
+        )
+
+
 def load_model(path: Path, env: VecEnv | None, algorithm: str | None = None, **load_options: Any) -> BaseAlgorithm:
     """
     Load a model that SB3 saved.
@@ -161,6 +191,7 @@ def load_model(path: Path, env: VecEnv | None, algorithm: str | None = None, **l
     :raises SetupError: if there is no such file, it is damaged, or it is no model of a known or of this algorithm
     """
     check_zip(path)
+    _warn_of_foreign_code(path)
     found = algorithm_of(path)
     if algorithm not in (None, found):
         raise SetupError(f"{path}, a model of {found}", f"one of {algorithm}", "name the folder of the right run")

@@ -65,7 +65,9 @@ class ActorCritic(LanguageModelCore):
         :param action_masks: (B, A), true where an action is allowed; for MaskablePPO
         :return: actions (B,), values (B, 1) and log-probabilities (B,), the latter two float32
         """
-        distribution, values = self._score(*self._read_obs(obs), action_masks)
+        prompts, phrases = self._read_obs(obs)
+        distribution, values = self._score(prompts, phrases, action_masks)
+        self._note_wanting(prompts, phrases)
         actions = distribution.get_actions(deterministic=deterministic)
         return actions, values, distribution.log_prob(actions)
 
@@ -105,8 +107,11 @@ class ActorCritic(LanguageModelCore):
         """
         if torch.is_grad_enabled():
             self._require_trpo_can()
+        prompts, phrases = self._read_obs(obs)
         with _twice_differentiable():
-            return self._score(*self._read_obs(obs), action_masks)[0]
+            distribution: Distribution = self._score(prompts, phrases, action_masks)[0]
+        self._note_wanting(prompts, phrases)
+        return distribution
 
     def _require_trpo_can(self) -> None:
         """Refuse what TRPO, which alone asks for a distribution with gradients, has no place for."""
@@ -151,6 +156,9 @@ class LLMPolicy(ActorCritic, ActorCriticPolicy):  # type: ignore[misc]
     :param stop_value_gradient: the value loss trains the value head alone, and not the language model below it
     :param prior_kl: what SB3's ``ent_coef`` weighs is minus the KL divergence from the base model's policy, in place of
         the entropy
+    :param forbid: phrases that are never said, each a regular expression for the whole phrase, or ``{"phrase": ...,
+        "when": ...}`` with another one that has to be found in the observation text; their probability is exactly 0.
+        ``policy.wanting`` tells how often they would have been said
     :param use_sde: not possible with phrases; SB3 passes False
     :param optimizer_class: ``torch.optim.Adam`` by default; A2C passes RMSprop
     :param optimizer_kwargs: of the optimizer, without the learning rate
@@ -224,5 +232,6 @@ def _checked_masks(action_masks: Any, present: Tensor) -> Any:
     """SB3-Contrib turns a row without a valid action into a uniform choice among invalid ones, silently."""
     valid = torch.as_tensor(action_masks, device=present.device).bool().reshape(present.shape) & present
     if not bool(valid.any(dim=-1).all()):
-        raise SetupError("an action mask with no valid action", "at least one in every state", "mend action_masks()")
+        mend = "mend action_masks(), or forbid less"
+        raise SetupError("an action mask with no valid action", "at least one in every state", mend)
     return action_masks

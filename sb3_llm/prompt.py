@@ -7,10 +7,12 @@ from transformers import PreTrainedTokenizerBase
 
 from sb3_llm.chat import STAND_IN, render_up_to_reply, written_join
 from sb3_llm.errors import SetupError
+from sb3_llm.marks import Marks
 
 DEFAULT_TEMPLATE = "{observation}\nAction:"
 CHAT_EXAMPLE = {"user": "{observation}\nWhich action next: {phrases}?", "assistant": "Action:"}
 TURNS = ("system", "user", "assistant")
+OBSERVATION = "the observation text"  # a prompt's part
 
 # Belongs to the continuation: a prompt that ends in a blank tokenises differently (research: lm-eval). It stands after
 # a str template that ends in a newline too. A phrase without it would look more natural there, but GPT-2's word split
@@ -25,6 +27,7 @@ class Template:
     :param text: the template; ``{observation}`` stands for the observation text and must occur once, ``{phrases}``,
         if it occurs, for the list of all phrases. Other braces are kept as they are
     :param phrases: the words of each action, in action order
+    :param tokenizer: whose marks have no meaning in observation texts; without one, none is known
     :raises SetupError: if ``{observation}`` is missing or doubled, or the template ends in a blank
     """
 
@@ -33,7 +36,7 @@ class Template:
     #: Whether the tokenizer adds its special tokens to a prompt; False if they stand in the prompt already.
     special_tokens: bool = True
 
-    def __init__(self, text: str, phrases: Sequence[str]) -> None:
+    def __init__(self, text: str, phrases: Sequence[str], tokenizer: PreTrainedTokenizerBase | None = None) -> None:
         if not isinstance(text, str) or text.count("{observation}") != 1:
             raise SetupError(
                 f"the template {text!r}",
@@ -42,13 +45,25 @@ class Template:
             )
         _require_no_blank_at_the_end(f"the template {text!r}", text)
         self.before, self.after = _halves(text, phrases)
+        self.marks = None if tokenizer is None else Marks(tokenizer)
 
     def prompt(self, observation_text: str) -> str:
         """
         :param observation_text: the words that describe one observation
-        :return: the prompt; the observation text stands in it unchanged, braces and all
+        :return: the prompt; the observation text stands in it unchanged, braces and all, but for the tokenizer's marks
         """
-        return f"{self.before}{observation_text}{self.after}"
+        return f"{self.before}{self.harmless(observation_text)}{self.after}"
+
+    def harmless(self, text: str) -> str:
+        """
+        :param text: from the environment: an observation text, or a phrase that came with one
+        :return: the same, in which the tokenizer's marks are plain text
+        """
+        return text if self.marks is None else self.marks.broken(text)
+
+    def observation(self, prompt: str) -> str:
+        """:return: the observation text of a prompt, or all of it if another template made it."""
+        return self.parts(prompt).get(OBSERVATION, prompt)
 
     def parts(self, prompt: str) -> dict[str, str]:
         """
@@ -61,7 +76,7 @@ class Template:
             return {}
         return {
             "the template before the observation": self.before,
-            "the observation text": prompt[len(self.before) : len(prompt) - len(self.after)],
+            OBSERVATION: prompt[len(self.before) : len(prompt) - len(self.after)],
             "the template after it": self.after,
         }
 
@@ -100,6 +115,7 @@ class ChatTemplate(Template):
         self.before, after = head.split(STAND_IN)
         self.after = f"{after}{join}{start}" if start else after
         self.separator = _join_after(start) if start else join
+        self.marks = Marks(tokenizer)
 
 
 def make_template(
@@ -114,7 +130,7 @@ def make_template(
     """
     if isinstance(template, Mapping):
         return ChatTemplate(template, phrases, tokenizer)
-    return Template(template, phrases)
+    return Template(template, phrases, tokenizer)
 
 
 def _filled(text: str, phrases: Sequence[str]) -> str:

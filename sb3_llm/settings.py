@@ -7,6 +7,7 @@ import torch
 
 from sb3_llm.errors import SetupError
 from sb3_llm.finetune import read_tuning
+from sb3_llm.forbid import read_rules
 from sb3_llm.prompt import DEFAULT_TEMPLATE
 from sb3_llm.scoring import action_logits
 
@@ -26,6 +27,7 @@ class Settings(TypedDict, total=False):
     value_warmup: int
     stop_value_gradient: bool
     prior_kl: bool
+    forbid: list[str | dict[str, str]]
 
 
 DEFAULTS: dict[str, Any] = {
@@ -41,6 +43,7 @@ DEFAULTS: dict[str, Any] = {
     "value_warmup": 0,
     "stop_value_gradient": False,
     "prior_kl": False,
+    "forbid": [],
 }
 
 
@@ -60,6 +63,7 @@ def complete(given: Settings) -> dict[str, Any]:
     settings = DEFAULTS | dict(given)
     action_logits(torch.zeros(1, 1), [1], [1], settings["normalization"], settings["temperature"])  # its checks
     read_tuning(settings["finetune"])  # its checks
+    read_rules(settings["forbid"])  # its checks
     _check_number("lm_lr_scale", settings["lm_lr_scale"], float, "a number, 0 or more", "1.0 for SB3's learning rate")
     _check_number("value_warmup", settings["value_warmup"], int, "a number of updates, 0 or more", "0 for none")
     for name in ("stop_value_gradient", "prior_kl"):

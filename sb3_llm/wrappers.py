@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import re
 import reprlib
 from abc import ABC, abstractmethod
 from collections import deque
@@ -18,11 +19,15 @@ from sb3_llm.describe.describer import SUMMARY, Describer, History, turns_told
 from sb3_llm.describe.generic import generic_describer
 from sb3_llm.errors import SetupError
 from sb3_llm.rewards import Part, Reward, RewardSum, checked_reward
-from sb3_llm.spaces import DEFAULT_MAX_BYTES, PhraseSpace, TextSpace, check_phrases, is_whole
+from sb3_llm.spaces import DEFAULT_MAX_BYTES, SEPARATOR, PhraseSpace, TextSpace, check_phrases, is_whole
 
 Describe = Callable[[Any], str]
 #: The words of each action in action order, or of those that are offered, each with its action's number.
 Phrases = Sequence[str] | Mapping[str, int]
+
+#: What an observation space's bytes can't carry. A text that holds it gets the sign for "not a character" there: what a
+#: stranger can write into a world must not end a training.
+UNCARRIED = re.compile(f"[\0\ud800-\udfff{SEPARATOR}]")
 
 
 class Task(gym.Wrapper[Any, Any, Any, Any], gym.utils.RecordConstructorArgs, ABC):
@@ -189,6 +194,8 @@ class TextObservation(Task):
     def observe(self) -> NDArray[np.uint8]:
         """:return: the observation text with the phrases of the present state if they vary, shape ``(max_bytes,)``."""
         text = self._tell()
+        if isinstance(text, str):
+            text = UNCARRIED.sub("\ufffd", text)
         if self.candidates is None:
             encoded = self.text_space.encode(text)
         else:

@@ -203,7 +203,7 @@ def test_what_is_not_understood_is_a_random_action(policy: LLMPolicy, observatio
     class Mumbling:
         """Says nothing that can be understood."""
 
-        render, offered = policy.render, policy.offered
+        render, allowed = policy.render, policy.allowed
 
         def instruct(self, obs: Any, **_: Any) -> list[Any]:
             return [as_parsed(Written((), "mumble", 0.0), PHRASES) for _ in obs]

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -77,12 +78,26 @@ def test_results_of_another_commit(results: Path, capsys: pytest.CaptureFixture[
     kept = Store(results / "out")
     for cell in load_suite(str(results / "small.yaml")).cells:
         found, now = read_cell(kept.path(cell.key)), here()
-        old = type(now)("0123abc", "of another time", now.versions, now.machine)
+        old = replace(now, commit="0123abc", code="of another time")
         kept.save(cell, {name: found[name] for name in store.PARTS}, old)
     assert _run(*_arguments(results)) == 2
     assert "made with the code of commit 0123abc; this is" in capsys.readouterr().err
     assert _run(*_arguments(results), "--mix") == 0
     assert "Commits: 0123abc." in capsys.readouterr().out
+
+
+def test_another_language_model_leaves_the_networks_cells(results: Path, tmp_path: Path) -> None:
+    """They are most of what a suite costs, and nothing of theirs has changed."""
+    now = here()
+    for cell in load_suite(str(results / "small.yaml")).cells:
+        kept = Store(tmp_path / cell.method.player)
+        found = read_cell(Store(results / "out").path(cell.key))
+        kept.save(cell, {name: found[name] for name in store.PARTS}, replace(now, model="other weights"))
+        if cell.method.player in ("network", "random"):
+            kept.require([cell], now, mix=False)
+        else:
+            with pytest.raises(SetupError, match="made with the code of commit"):
+                kept.require([cell], now, mix=False)
 
 
 def test_a_damaged_cell_is_run_again(results: Path, capsys: pytest.CaptureFixture[str]) -> None:

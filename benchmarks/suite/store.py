@@ -11,11 +11,11 @@ from typing import Any
 
 from sb3_llm.benchmarks.controls import results
 from sb3_llm.benchmarks.suite.config import Cell
-from sb3_llm.benchmarks.suite.provenance import Provenance
+from sb3_llm.benchmarks.suite.provenance import Provenance, same
 from sb3_llm.errors import SetupError
 from sb3_llm.folder import write_text
 
-FORMAT = 1
+FORMAT = 2
 NEEDED_MIB = 200  # free disk space, for results, figures and what libraries put into temporary files
 PARTS = {"curve", "final", "generalisation", "fluency", "costs"}
 
@@ -73,7 +73,7 @@ class Store:
                 "pass --out with a new folder, or delete that file to run the cell again",
             )
         then = Provenance(**found["provenance"])
-        if then.code != now.code and not mix:
+        if not same(then, now, cell.method.player) and not mix:
             raise SetupError(
                 f"{self.path(cell.key)}, made with the code of commit {then.commit}; this is {now.commit}",
                 "results of one state of the code in a folder",

@@ -1,6 +1,7 @@
 """Whole episodes by what the model writes, and what became of its words."""
 
 from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ SAMPLES = 256  # of what was written, to measure fluency on
 
 class Speaker:
     """
-    Plays by instructions: an action for each, and a random one for what is not understood.
+    Plays by instructions: an action for each, and a random allowed one for what is forbidden or not understood.
 
     :param policy: an :class:`~sb3_llm.LLMPolicy`
     :param constrained: token by token inside the phrases
@@ -35,11 +36,13 @@ class Speaker:
         if len(self._samples) < SAMPLES:
             prompts = self.policy.render(observation)
             self._samples += [(prompt, each.text) for prompt, each in zip(prompts, found, strict=True)]
-        offered = self.policy.offered(observation)
-        return np.array([self._act(each, len(own)) for each, own in zip(found, offered, strict=True)]), None
+        allowed = self.policy.allowed(observation)
+        return np.array([self._act(each, rights) for each, rights in zip(found, allowed, strict=True)]), None
 
-    def _act(self, instruction: Instruction, n_phrases: int) -> int:
-        return int(self._rng.integers(n_phrases)) if instruction.action is None else instruction.action
+    def _act(self, instruction: Instruction, rights: Sequence[bool]) -> int:
+        if instruction.action is not None:
+            return instruction.action
+        return int(self._rng.choice([action for action, right in enumerate(rights) if right]))
 
     @property
     def not_understood(self) -> float:
