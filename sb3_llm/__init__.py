@@ -1,6 +1,7 @@
 """Language models as policies for Stable-Baselines3. Importing this registers the project's environments."""
 
 from sb3_llm.callbacks import PolicyWatch
+from sb3_llm.diary import Diary
 from sb3_llm.envs import register_envs
 from sb3_llm.errors import SetupError
 from sb3_llm.export import export
@@ -15,6 +16,7 @@ register_envs()
 
 __all__ = [
     "CostLimit",
+    "Diary",
     "LLMPolicy",
     "MaskableLLMPolicy",
     "PhraseSpace",

@@ -17,6 +17,7 @@ from sb3_llm.demos import clone, expert_for, play, record
 from sb3_llm.errors import SetupError
 from sb3_llm.make import make_env
 from sb3_llm.pretrain.corpus import check_folder, read_manifest, write_corpus
+from sb3_llm.pretrain.correct import correct
 from sb3_llm.pretrain.publish import publish
 from sb3_llm.pretrain.settings import PretrainConfig, check_config, check_device, claim, config_for
 from sb3_llm.pretrain.train import pretrain
@@ -107,6 +108,7 @@ def _make(out: Path, seed: int, device: str, options: dict[str, Any]) -> None:
             corpus = out / "corpus"
             write_corpus(corpus, lines, seed, processes)
         lm, tokenizer, report = pretrain(corpus, config, out, device)
+        report = correct(lm, tokenizer, report, corpus, config, out, device)
         publish(out / "model", lm, tokenizer, read_manifest(corpus), report)
     typer.echo(json.dumps({name: report[name] for name in report if name != "config"}, indent=1))
     typer.echo(f"The model is {out / 'model'}: sb3-llm evaluate --model {out / 'model'} MiniGrid-DoorKey-8x8-v0")

@@ -168,7 +168,7 @@ class _Episode:
 
     def _ask(self, question: Callable[[TextObservation], Any]) -> Any:
         try:
-            with _bounded(self._seconds):
+            with bounded(self._seconds):
                 return question(self._env)
         except StoryTimeout:
             raise
@@ -209,7 +209,7 @@ def next_episode(path: Path) -> int:
     return 1 + max((demo.episode for demo in read_demos(path) if demo.episode is not None), default=-1)
 
 
-def _bounded(seconds: float) -> AbstractContextManager[Any]:
+def bounded(seconds: float) -> AbstractContextManager[Any]:
     """Signals reach main threads only, and Windows has no such timer."""
     main = threading.current_thread() is threading.main_thread()
     return time_limit(seconds) if main and hasattr(signal, "setitimer") else nullcontext()

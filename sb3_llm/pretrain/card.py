@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from dataclasses import asdict
 from typing import Any
 
+from sb3_llm.pretrain.corrections import SURE
 from sb3_llm.pretrain.drills import MAX_DRILLS
 from sb3_llm.pretrain.lists import MAX_THINGS
 from sb3_llm.pretrain.samples import WORLD
@@ -19,7 +20,7 @@ A Llama-shaped causal language model of {parameters:,} parameters, trained from 
 of {vocabulary:,} tokens and a context of {context:,} tokens. {size:.1f} MB on disk, in float16. Before any training,
 its weights were laid out so that it soon learns to look things up: heads that look a few tokens back, heads that say
 again what stood next the last time, and layers in which like looks for like (`sb3_llm/pretrain/initial.py`). The first
-{practice:.0%} of the steps were on lists and orders, the next {reworded:.0%} on reworded lists as well.
+{practice:.0%} of the steps were on lists and orders, the next {reworded:.0%} on reworded lists as well.{corrections}
 
 ## What it read
 
@@ -116,8 +117,21 @@ def model_card(parameters: int, vocabulary: int, size: int, whole: dict[str, Any
         world=_named(*WORLD),
         **_told(corpus),
         **_recipe(),
+        corrections=_corrections(report),
         **_training(corpus, report["config"]),
         **{name: report[name] for name in figures},
+    )
+
+
+def _corrections(report: dict[str, Any]) -> str:
+    """What it learnt by playing itself; nothing, where it did not."""
+    found, config = report.get("corrections"), report["config"]
+    if not found:
+        return ""
+    return (
+        f" Then it played itself, in the worlds of the table that a planner tells of,\nand {found['lines']:,} lines "
+        f"say what the planner would have done there (DAgger): mostly where the model gave that\nless than {SURE:.0%}. "
+        f"It was trained for {found['step']:,} more steps, {config['correction_share']:.0%} of them on these lines."
     )
 
 

@@ -72,6 +72,12 @@ def _in_completions(line: Line, begins: NDArray[np.int64]) -> NDArray[np.bool_]:
     return np.searchsorted(ends, begins, side="right") % 2 == 1
 
 
+def join(some: Examples, others: Examples) -> Examples:
+    """:return: all lines of both, the others' behind."""
+    ids, completes = (np.concatenate([getattr(each, name) for each in (some, others)]) for name in PARTS[:2])
+    return Examples(ids, completes, np.concatenate([some.starts, some.starts[-1] + others.starts[1:]]))
+
+
 def save_examples(examples: Examples, folder: Path, made_from: str) -> None:
     """Keep examples on disk, with a word on what they were made from."""
     folder.mkdir(parents=True, exist_ok=True)

@@ -39,6 +39,10 @@ class PretrainConfig:
     prompt_weight: float = 0.1  # of a prompt token's loss beside a completion token's
     held_out_lines: int = 2000  # kept from training, to measure on
     save_every: int = 250  # steps between resumable states
+    correction_lines: int = 24_000  # told where the trained model plays itself
+    correction_steps: int = 600  # on them and on the corpus
+    correction_rate: float = 4e-4  # peak of their learning rate
+    correction_share: float = 0.6  # of those steps are on corrections
     precision: str = "float32"  # of the matrix products: "float32" or "bfloat16"; weights stay float32
     seed: int = 0
 
@@ -72,6 +76,8 @@ def config_for(
         vocab_size=vocab,
         steps=steps,
         held_out_lines=max(1, min(PretrainConfig.held_out_lines, lines // 10)),
+        correction_lines=max(1, lines * 3 // 25),
+        correction_steps=steps // 8,
         precision=precision,
         seed=seed,
     )
@@ -107,7 +113,7 @@ def check_config(config: PretrainConfig, n_lines: int) -> None:
 
 def _check_number(name: str, value: Any) -> None:
     kind = PretrainConfig.__annotations__[name]
-    least = 0 if name == "seed" else 1
+    least = 0 if name in ("seed", "correction_steps") else 1
     if kind is int and (not is_whole(value) or value < least):
         raise SetupError(f"{name}={value!r}", f"a whole number, {least} or more", f"leave {name} out")
     number = isinstance(value, int | float) and not isinstance(value, bool)

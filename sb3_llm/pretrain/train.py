@@ -123,16 +123,21 @@ def pretrain(
     texts = (line.text() for line in islice(read_lines(corpus), 0, None, every))
     tokenizer = train_tokenizer(texts, config.vocab_size, config.context)
     examples = encoded(corpus, tokenizer, folder, manifest["sha256"])
-    order = np.random.default_rng(config.seed).permutation(len(examples))
-    held_out, order = order[: config.held_out_lines], order[config.held_out_lines :]
+    held_out, order = held_out_and_rest(examples, config)
     model = build_model(config, tokenizer)
     model.to(torch.device(device))  # type: ignore[arg-type]  # transformers wraps torch's signature
     first = (*lines_of(manifest, LISTS), *lines_of(manifest, ORDERS))
     stream = _batches(examples, order, first, lines_of(manifest, REWORDED), config)
-    run = _train(model, examples, stream, config, folder / STATE, device)
+    run = train_model(model, examples, stream, config, folder / STATE)
     report = run | evaluate(model, examples, held_out, config) | {"config": asdict(config), "device": device}
     model.cpu()
     return model, tokenizer, report
+
+
+def held_out_and_rest(examples: Examples, config: PretrainConfig) -> tuple[np.ndarray, np.ndarray]:
+    """:return: the lines that are kept from training, and all others."""
+    order = np.random.default_rng(config.seed).permutation(len(examples))
+    return order[: config.held_out_lines], order[config.held_out_lines :]
 
 
 def encoded(corpus: Path, tokenizer: PreTrainedTokenizerFast, folder: Path, sha256: str) -> Examples:
@@ -159,15 +164,26 @@ def _batches(
     return chain(*streams, batches(lengths, order, config.batch_tokens, config.seed))
 
 
-def _train(
+def train_model(
     model: LlamaForCausalLM,
     examples: Examples,
     stream: Iterator[np.ndarray],
     config: PretrainConfig,
     state_path: Path,
-    device: str,
+    name: str = "pretraining",
 ) -> dict[str, Any]:
-    optimizers, kind = make_optimizers(model, config), torch.device(device).type
+    """
+    :param model: trained in place, where it is
+    :param examples: lines as token ids
+    :param stream: the lines of each batch
+    :param config: steps, rates and batches
+    :param state_path: of the resumable state, from which it goes on
+    :param name: for the progress bar
+    :return: how many steps, tokens and seconds
+    :raises KeyboardInterrupt: after Ctrl-C, when the step is done and its state is kept
+    """
+    optimizers, device = make_optimizers(model, config), model.device
+    model.train()
     run: dict[str, Any] = {"step": 0, "tokens": 0, "seconds": 0.0}
     if state_path.exists():
         state = torch.load(state_path, weights_only=True, map_location=device)
@@ -176,14 +192,14 @@ def _train(
             optimizer.load_state_dict(kept)
         run = state["run"]
     start, first = time.monotonic() - run["seconds"], run["step"]
-    progress = tqdm(range(config.steps), desc="pretraining", initial=first, unit="step")
+    progress = tqdm(range(config.steps), desc=name, initial=first, unit="step")
     with progress, ctrl_c() as pressed:
         for step, batch in zip(range(config.steps), stream, strict=False):
             if step < first:  # replay the data order up to where the run stopped
                 continue
             ids, targets, weights = (part.to(device) for part in collate(examples, batch, config.prompt_weight))
             set_learning_rates(optimizers, step, config)
-            with torch.autocast(kind, torch.bfloat16, enabled=config.precision == "bfloat16"):
+            with torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bfloat16"):
                 losses = token_losses(model, ids, targets)
             loss = (losses * weights).sum() / weights.sum()
             loss.backward()

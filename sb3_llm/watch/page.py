@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from sb3_llm.printable import visible
 from sb3_llm.watch.recording import Episode, Replay, Step
 
 TEMPLATE = Path(__file__).parent / "page.html"
@@ -58,8 +59,8 @@ def step_data(why: Any) -> dict[str, Any]:
     return {
         "before": why.prompt[: why.start],
         "after": why.prompt[why.start + len(why.text) :],
-        "text": why.text,
-        "phrases": [phrase.text for phrase in why.phrases],
+        "text": visible(why.text),
+        "phrases": [visible(phrase.text) for phrase in why.phrases],
         "tuned": [round(phrase.probability, 4) for phrase in why.phrases],
         "base": [round(phrase.base_probability, 4) for phrase in why.phrases],
         "value": round(why.value, 4),

@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from sb3_llm.explain import Explanation
+from sb3_llm.printable import visible
 from sb3_llm.watch.recording import Episode, Replay
 
 WIDTH = 30  # of a bar
@@ -43,7 +44,7 @@ def as_panel(episode: Episode, number: int) -> Panel:
 
 
 def _shaded(why: Explanation) -> Text:
-    shown = Text(why.text)
+    shown = Text(visible(why.text))  # a terminal would carry out what a world writes
     most = max([0.05, *(part.score for part in why.clauses)])
     for part in why.clauses:
         shade = SHADES[min(2, int(3 * max(part.score, 0.0) / most))]
@@ -58,5 +59,5 @@ def _bars(why: Explanation, action: int) -> Any:
         style = "bold" if index == action else ""
         bar = Text(("█" * round(WIDTH * phrase.probability)).ljust(WIDTH), "green")
         base = f"{phrase.base_probability:.2f} before"
-        table.add_row(Text(phrase.text, style), bar, f"{phrase.probability:.2f}", Text(base, "dim"))
+        table.add_row(Text(visible(phrase.text), style), bar, f"{phrase.probability:.2f}", Text(base, "dim"))
     return table
