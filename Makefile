@@ -3,7 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
 
-.PHONY: demo test test-all lint type bench clean
+.PHONY: demo test test-all lint type docs bench clean
 
 demo: $(STAMP)  ## train the language model and the MLP, print the table: about 12 minutes on 2 cores
 	$(BIN)/python -m benchmarks demo
@@ -24,6 +24,9 @@ type: $(STAMP)  ## types of the package as it is installed: in the checkout, myp
 	$(BIN)/pip install --quiet --no-deps --no-build-isolation --target build/installed .
 	cd build/installed && $(CURDIR)/$(BIN)/mypy --config-file $(CURDIR)/pyproject.toml -p sb3_llm
 
+docs: $(STAMP)  ## the site, into build/site; a link or a heading that is not there is an error
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
 bench: $(STAMP)  ## what scoring, a whole update and a whole iteration of PPO cost: about 25 minutes
 	$(BIN)/python -m benchmarks scoring
 	$(BIN)/python -m benchmarks update
@@ -32,7 +35,7 @@ bench: $(STAMP)  ## what scoring, a whole update and a whole iteration of PPO co
 # constraints.txt pins every version; torch there is a CPU build where pip can find one.
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet -c constraints.txt -e ".[benchmarks,zoo,dev]"
+	$(BIN)/pip install --quiet -c constraints.txt -e ".[benchmarks,zoo,dev,docs]"
 	touch $(STAMP)
 
 clean:

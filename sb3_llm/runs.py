@@ -156,6 +156,9 @@ def _check_batches(run: Run) -> None:
     rollout = chosen["n_steps"] * run.n_envs
     size = chosen.get("batch_size") or rollout
     given = f"n_steps * n_envs = {chosen['n_steps']} * {run.n_envs} = {rollout}"
+    part = chosen.get("sub_sampling_factor", 1)  # TRPO takes every so-manieth step
+    if part > 1:
+        rollout, given = -(-rollout // part), f"{given}, sub_sampling_factor={part}"
     # PPO leaves a remainder of one as it is; MaskablePPO divides it by its standard deviation. TRPO and A2C normalise
     # the whole rollout.
     one = rollout == 1 or (run.algorithm in ("ppo", "maskable_ppo") and size == 1)

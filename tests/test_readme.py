@@ -1,13 +1,16 @@
-"""The README's figures are those of the files that were measured."""
+"""The README's figures are those of the files that were measured; what it imports is there."""
 
+import ast
 import json
 from pathlib import Path
 
 from sb3_llm.benchmarks.controls.results import Results, readme_table
 from sb3_llm.benchmarks.controls.tasks import TASKS, WORDED
 from sb3_llm.benchmarks.zeroshot import OTHER_WORDS, RESULTS, wording_row
+from tests.blocks import blocks_of
 
-README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
+PAGE = Path(__file__).parent.parent / "README.md"
+README = PAGE.read_text(encoding="utf-8")
 
 
 def test_its_zero_shot_table_is_what_was_played() -> None:
@@ -30,3 +33,17 @@ def test_its_wordings_table_is_what_was_played() -> None:
         name = row.removeprefix("lm, ")
         cells = [f"{(found.of(task, row) or {})['success']:.2f}".removeprefix("0") for task in WORDED]
         assert f"| {told.get(name, name.removeprefix('held-out '))} | {' | '.join(cells)} |" in README
+
+
+def test_what_it_imports_is_there() -> None:
+    """Its blocks are told at greater length in docs/, where they run (tests/test_docs.py)."""
+    imports = [
+        ast.unparse(line)
+        for block in blocks_of(PAGE)
+        if block.language == "python"
+        for line in ast.parse(block.code).body
+        if isinstance(line, ast.Import | ast.ImportFrom)
+    ]
+    assert len(imports) > 5
+    for line in imports:
+        exec(line, {})
