@@ -139,7 +139,10 @@ def test_zips_of_other_algorithms_are_refused(tmp_path: Path) -> None:
         ({"settings": {"n_steps": 1}, "n_envs": 1}, r"a minibatch of one step \(n_steps \* n_envs = 1 \* 1 = 1"),
         ({"settings": {"batch_size": 1}}, "batch_size=1.*NaN"),
         ({"algorithm": "trpo", "settings": {"n_steps": 1}, "n_envs": 1}, "a minibatch of one step"),
-        ({"algorithm": "trpo", "settings": {"n_steps": 8, "sub_sampling_factor": 8}, "n_envs": 1}, "sub_sampling_factor=8"),
+        (
+            {"algorithm": "trpo", "settings": {"n_steps": 8, "sub_sampling_factor": 8}, "n_envs": 1},
+            "sub_sampling_factor=8",
+        ),
         (
             {"algorithm": "a2c", "settings": {"n_steps": 1, "normalize_advantage": True}, "n_envs": 1},
             "a minibatch of one step",
