@@ -32,6 +32,8 @@ from sb3_llm.policy import LLMPolicy, MaskableLLMPolicy
 from sb3_llm.safety.loading import load_policy, read_saved
 from sb3_llm.spaces import PhraseSpace, TextSpace
 from sb3_llm.training import ALGORITHMS, Run, RunFolder, TrainingStopped, load_model, train
+from sb3_llm.watch import LivePage
+from sb3_llm.watch.recording import maker_of
 
 app = typer.Typer(
     help="Language models as policies for Stable-Baselines3.",
@@ -66,6 +68,7 @@ def train_command(
     ] = None,
     save_every: Annotated[int, typer.Option(help="Environment steps between checkpoints.", min=1)] = Run.save_every,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint in the folder.")] = False,
+    live: Annotated[bool, typer.Option("--live", help="Serve a page of sampled episodes while it trains.")] = False,
 ) -> None:
     """
     Train a policy. After Ctrl-C or a crash, --resume goes on from the last checkpoint.
@@ -87,12 +90,18 @@ def train_command(
             "an empty folder, or a run to resume",
             "add --resume to go on, or name another folder with --out",
         )
-    ranks = Ranks.from_environment()
-    trained, finished = train(run, timesteps, folder, resume, callback=[SayWhatTrains()] if ranks.chief else [])
+    ranks, callbacks = Ranks.from_environment(), [SayWhatTrains(), *_live(run, live)]
+    trained, finished = train(run, timesteps, folder, resume, callback=callbacks if ranks.chief else [])
     if ranks.chief:
         _report(trained.num_timesteps * ranks.size, finished, folder, run)
     if not finished:
         raise typer.Exit(130)
+
+
+def _live(run: Run, live: bool) -> list[BaseCallback]:
+    if live and run.policy != "llm":
+        raise SetupError(f"--live with --policy {run.policy}", "a language model's policy", "leave --live out")
+    return [LivePage(maker_of(run.env_id, **run.env_kwargs))] if live else []
 
 
 class SayWhatTrains(BaseCallback):

@@ -18,6 +18,7 @@ from sb3_llm.runs import Run
 from sb3_llm.spaces import PhraseSpace, TextSpace
 from sb3_llm.watch import Replay, as_page, record
 from sb3_llm.watch.film import save_film
+from sb3_llm.watch.recording import maker_of
 from sb3_llm.watch.serving import Server
 from sb3_llm.watch.terminal import show
 
@@ -65,11 +66,10 @@ def watch_command(
 def _policy_and_world(
     env_id: str, path: str | None, model: str | None, env_kwargs: dict[str, Any], frames: bool
 ) -> tuple[Any, Callable[[], Any]]:
-    if frames:
-        env_kwargs = {"render_mode": "rgb_array"} | env_kwargs
+    maker = maker_of if frames else partial(partial, make_env)
     if model is not None:
         run = Run(env_id, model=model, n_envs=1, env_kwargs=env_kwargs)
-        return run.make_model(run.make_env()).policy, partial(make_env, env_id, **env_kwargs)
+        return run.make_model(run.make_env()).policy, maker(env_id, **env_kwargs)
     loaded = load_model(Path(str(path)), None)
     policy, space, actions = loaded.policy, loaded.observation_space, loaded.action_space
     if not (
@@ -79,7 +79,7 @@ def _policy_and_world(
     told: dict[str, Any] = {"max_bytes": space.max_bytes}
     if isinstance(actions, PhraseSpace):
         told["phrases"] = actions.phrases
-    return policy, partial(make_env, env_id, **told, **env_kwargs)
+    return policy, maker(env_id, **told, **env_kwargs)
 
 
 def _record(policy: Any, make: Callable[[], Any], seeds: range, title: str, greedy: bool) -> Replay:

@@ -41,6 +41,7 @@ CONFIG = PretrainConfig(
     held_out_lines=20,
     save_every=2,
     correction_lines=40,
+    correction_rounds=2,
     correction_steps=6,
 )
 
@@ -128,10 +129,12 @@ def corrected(before: Any, folder: Path, config: PretrainConfig = CONFIG) -> tup
 def test_it_changes_the_model_and_tells_what_it_read(before: Any, tmp_path: Path) -> None:
     model, report = corrected(before, tmp_path)
     assert not torch.equal(weights(model), weights(before[2][0]))
-    assert report["corrections"]["step"] == 6
-    assert 40 <= report["corrections"]["lines"] <= 44
+    assert [each["step"] for each in report["corrections"]] == [6, 6]
+    assert all(40 <= each["lines"] <= 44 for each in report["corrections"])
+    assert report["corrections"][0]["sha256"] != report["corrections"][1]["sha256"]
     assert report["prompt_perplexity"] != before[2][2]["prompt_perplexity"]
-    assert len((tmp_path / LINES).read_text(encoding="utf-8").splitlines()) == report["corrections"]["lines"]
+    for number, each in enumerate(report["corrections"], start=1):
+        assert len((tmp_path / LINES.format(number)).read_text(encoding="utf-8").splitlines()) == each["lines"]
 
 
 def test_no_steps_change_nothing(before: Any, tmp_path: Path) -> None:
@@ -148,7 +151,7 @@ def test_interrupted_it_ends_in_the_same_weights(before: Any, tmp_path: Path, mo
 
     def stop(*arguments: Any) -> Any:
         calls["n"] += 1
-        if calls["n"] == 5:
+        if calls["n"] == 11:  # amid the second round
             raise KeyboardInterrupt
         return collate(*arguments)
 
@@ -159,13 +162,15 @@ def test_interrupted_it_ends_in_the_same_weights(before: Any, tmp_path: Path, mo
     monkeypatch.setattr(module, "tell_corrections", None)  # what was told is not told again
     again, second = corrected(before, tmp_path / "cut")
     assert torch.equal(weights(again), weights(whole))
-    assert second["corrections"]["sha256"] == report["corrections"]["sha256"]
+    for one, other in zip(second["corrections"], report["corrections"], strict=True):
+        assert one["sha256"] == other["sha256"]
 
 
 def test_lines_of_another_model_are_told_anew(before: Any, tmp_path: Path) -> None:
     corrected(before, tmp_path)
-    entry = json.loads((tmp_path / ENTRY).read_text(encoding="utf-8"))
-    (tmp_path / ENTRY).write_text(json.dumps(entry | {"made_from": "another"}))
-    (tmp_path / module.STATE).unlink()
+    path = tmp_path / ENTRY.format(1)
+    entry = json.loads(path.read_text(encoding="utf-8"))
+    path.write_text(json.dumps(entry | {"made_from": "another"}))
+    (tmp_path / module.STATE.format(1)).unlink()
     corrected(before, tmp_path)
-    assert json.loads((tmp_path / ENTRY).read_text(encoding="utf-8")) == entry
+    assert json.loads(path.read_text(encoding="utf-8")) == entry

@@ -74,7 +74,8 @@ def test_a_sound_model_passes_and_is_as_it_was(folder: str, finetune: str) -> No
         torch.testing.assert_close(tensor, others[name], msg=name)
 
 
-@pytest.mark.parametrize("algorithm", [A2C, TRPO, MaskablePPO])
+# TRPO differentiates twice, and takes a minute for it.
+@pytest.mark.parametrize("algorithm", [A2C, pytest.param(TRPO, marks=pytest.mark.slow), MaskablePPO])
 def test_other_algorithms(folder: str, algorithm: Any) -> None:
     if algorithm is MaskablePPO:
         env = DummyVecEnv([paths_env] * 4)  # its phrases come with each observation

@@ -89,6 +89,30 @@ def test_deletion_is_what_leaving_out_changes() -> None:
         assert part.score == pytest.approx(before - after, abs=1e-4)
 
 
+def test_many_texts_are_explained_like_each_alone() -> None:
+    """They are sorted by what is left to score, and asked about in parts."""
+    policy, obs = _policy(n=8)
+    texts = policy._read(obs)
+    together = policy.explain(texts, attribution=OFF)
+    assert sum(len(each.clauses) for each in together) > attribution.TOGETHER
+    for text, each in zip(texts, together, strict=True):
+        policy.clear_memo()
+        alone = policy.explain([text], attribution=OFF)[0]
+        assert [part.span for part in each.clauses] == clauses(text)
+        scores = [[part.score for part in found.clauses] for found in (each, alone)]
+        assert scores[0] == pytest.approx(scores[1], abs=1e-4)
+
+
+def test_texts_with_a_clause_left_out_leave_no_keys_behind() -> None:
+    policy, obs = _policy(n=3)
+    policy.explain(obs, attribution=())
+    store = policy._scorer.scorer.store
+    held = set(store._places)
+    policy.explain(obs, attribution=OFF)
+    assert policy._scorer.scorer.store is store
+    assert set(store._places) == held
+
+
 @pytest.mark.parametrize("family", ["gpt2_folder", "llama_folder"])
 @pytest.mark.parametrize("finetune", ["full", "lora", "top:1"])
 @pytest.mark.parametrize("route", ["cache", "rows"])

@@ -164,14 +164,19 @@ def test_card_says(fact: str, card: str) -> None:
     assert fact in card
 
 
+def test_card_tells_of_corrections(card: str) -> None:
+    rounds = [{"lines": 1_000, "step": 20, "sha256": ""}, {"lines": 1_234, "step": 22, "sha256": ""}]
+    told = model_card(1, 2, 3, {**WHOLE, "training": REPORT | {"corrections": rounds}})
+    assert "played itself\nin the worlds of the table that a planner tells of, in 2 rounds, and 2,234 lines" in told
+    assert "less than 90%. It was trained for 42 more steps,\n60% of them on these lines." in told
+    assert "played itself" not in card
+
+
 def test_card_has_no_number_of_another_corpus(card: str) -> None:
     other = {**MANIFEST, "lines": 4000, "asked": 300, "seed": 8}
-    report = {
-        **REPORT,
-        "config": asdict(
-            replace(CONFIG, steps=99, seed=8, batch_tokens=PretrainConfig.batch_tokens, held_out_lines=30)
-        ),
-    }
+    following = {"held_out_lines": 30, "correction_lines": 36, "correction_steps": 12}  # from 300 lines and 99 steps
+    config = replace(CONFIG, steps=99, seed=8, batch_tokens=PretrainConfig.batch_tokens, **following)
+    report = {**REPORT, "config": asdict(config)}
     told = model_card(1, 2, 3_000_000, {"corpus": other, "training": report, "samples": []})
     assert "4,000 lines" in told
     assert "--lines 300 --seed 8 --steps 99" in told

@@ -348,7 +348,7 @@ def test_stories_go_on_after_an_expert_failed(failing: Callable[..., Any], monke
         return failing(env) if made[-1] else BabyAIBot(env)
 
     monkeypatch.setattr(experts, "BabyAIBot", fails_when_facing_east)
-    monkeypatch.setattr(stories, "STORY_SECONDS", 0.1)
+    monkeypatch.setattr(stories, "STORY_SECONDS", 0.2)
     monkeypatch.setattr(corpus, "MAX_FAILURES", 4)  # in a row; there are more in all
     lines, entry = tell_stories(Source("BabyAI-GoToObj-v0", 1, detours=(0.0,), use_bot=True), 100, seed=0)
     assert len(lines) == 100

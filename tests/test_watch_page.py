@@ -3,7 +3,6 @@
 import io
 import json
 import re
-import shutil
 import threading
 import urllib.error
 import urllib.request
@@ -15,18 +14,20 @@ import pytest
 import torch
 from PIL import Image
 from rich.console import Console
+from sb3_contrib import MaskablePPO
 
-from sb3_llm import LLMPolicy, make_env
+from sb3_llm import LLMPolicy, MaskableLLMPolicy, TextObservation, make_env
 from sb3_llm.errors import SetupError
 from sb3_llm.watch import Replay, as_page, record
 from sb3_llm.watch.film import save_film
 from sb3_llm.watch.page import as_data, in_script
+from sb3_llm.watch.recording import maker_of
 from sb3_llm.watch.serving import Server
 from sb3_llm.watch.terminal import show
+from tests.browsing import launched, opened
+from tests.test_policy import Follow, follow_env, say
 
 ENV = "MiniGrid-DoorKey-5x5-v0"
-BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-QUIET = [f"--disable-{what}" for what in ("gpu", "background-networking", "component-update", "sync")]
 
 
 def _world() -> Any:
@@ -75,6 +76,29 @@ def test_frames_are_kept_once(replay: Replay) -> None:
     assert Image.open(io.BytesIO(replay.frames[0])).size == (80, 80)
 
 
+def test_masks_are_kept(gpt2_folder: Path) -> None:
+    """A masked action is never taken, though it may be the likeliest."""
+    world = follow_env()
+    kwargs: dict[str, Any] = {"model": str(gpt2_folder)}
+    model = MaskablePPO(MaskableLLMPolicy, world, n_steps=8, batch_size=8, policy_kwargs=kwargs)
+    found = record(model.policy, lambda: TextObservation(Follow(), describe=say, history=1), range(8), "masked")
+    taken = [(step.why.text.count("A wall") // 6, step.action) for each in found.episodes for step in each.steps]
+    assert all(action != masked for masked, action in taken)
+    assert len(taken) == 64
+
+
+def test_an_episode_can_be_broken_off(policy: LLMPolicy) -> None:
+    found = record(policy, _world, [0, 1], "short", max_steps=2)
+    assert [(len(each.steps), each.broken_off, each.success) for each in found.episodes] == [(2, True, None)] * 2
+    assert all(each.last_frame is not None for each in found.episodes)
+
+
+def test_frames_where_a_world_has_them() -> None:
+    assert maker_of(ENV)().render_mode == "rgb_array"
+    assert maker_of("sb3_llm/Dialogue-v0")().render_mode is None
+    assert maker_of(ENV, render_mode="human").keywords == {"render_mode": "human"}  # type: ignore[attr-defined]
+
+
 def test_a_world_without_frames(policy: LLMPolicy) -> None:
     found = record(policy, lambda: make_env(ENV), [0], "blind")
     assert found.frames == []
@@ -117,28 +141,14 @@ def test_a_text_that_holds_the_pages_own_marks() -> None:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    sync_api = pytest.importorskip("playwright.sync_api")
-    if BROWSER is None:
-        pytest.skip("no Chromium on this machine")
-    with sync_api.sync_playwright() as playwright:
-        launched = playwright.chromium.launch(executable_path=BROWSER, args=["--no-sandbox", *QUIET])
-        yield launched
-        launched.close()
-
-
-def _opened(browser: Any, address: str, **options: Any) -> tuple[Any, list[str]]:
-    page = browser.new_context(**options).new_page()
-    said: list[str] = []
-    page.on("console", lambda message: said.append(message.text))
-    page.on("pageerror", lambda error: said.append(str(error)))
-    page.goto(address)
-    return page, said
+    with launched() as found:
+        yield found
 
 
 def test_it_steps_in_a_browser(replay: Replay, browser: Any, tmp_path: Path) -> None:
     path = tmp_path / "replay.html"
     path.write_text(as_page(replay), encoding="utf-8")
-    page, said = _opened(browser, path.as_uri())
+    page, said = opened(browser, path.as_uri())
     assert page.title() == replay.title
     assert page.locator("#episodes article").count() == 5
     first = replay.episodes[0].steps
@@ -148,6 +158,7 @@ def test_it_steps_in_a_browser(replay: Replay, browser: Any, tmp_path: Path) -> 
     assert page.locator("#said").inner_text() == f"Step 2: {first[1].why.phrases[first[1].action].text}"
     page.keyboard.press("End")
     assert "Ended after" in page.locator("article").first.inner_text()
+    assert page.locator("#where").inner_text().startswith("end /")
     page.get_by_role("button", name="First").click()
     page.get_by_role("slider").fill("2")
     assert page.locator("#where").inner_text().startswith("3 /")
@@ -164,13 +175,53 @@ def _distance(step: Any) -> float:
     return sum(abs(round(each.probability, 4) - round(each.base_probability, 4)) for each in step.why.phrases)
 
 
+def test_what_a_screen_reader_says(replay: Replay, browser: Any, tmp_path: Path) -> None:
+    """The shading, the bars and the curve in words, and a name for all that can be pressed."""
+    path = tmp_path / "replay.html"
+    path.write_text(as_page(replay), encoding="utf-8")
+    page, _ = opened(browser, path.as_uri())
+    why = replay.episodes[0].steps[0].why
+    best = max(why.clauses, key=lambda part: part.score)
+    card = page.locator("article").first
+    assert (
+        f"Likeliest: {why.phrases[why.action].text}; for it most \u201c{best.text.strip()}\u201d" in card.inner_text()
+    )
+    first = why.phrases[0]
+    told = f"policy {round(first.probability, 4):g}, base model {round(first.base_probability, 4):g}"
+    assert card.get_by_role("img", name=told).count() >= 1
+    assert page.get_by_role("slider", name="Step").get_attribute("aria-valuetext").startswith("step 1 of ")
+    names = [button.get_attribute("aria-label") or button.inner_text() for button in page.get_by_role("button").all()]
+    assert names == ["First", "Back", "Next", "Play", "Where it differs most from the base model"]
+
+
+def test_keys_work_wherever_the_focus_is(replay: Replay, browser: Any, tmp_path: Path) -> None:
+    path = tmp_path / "replay.html"
+    path.write_text(as_page(replay), encoding="utf-8")
+    page, _ = opened(browser, path.as_uri())
+    for _ in range(6):  # through all controls and out again: at the slider, the browser's own way
+        page.keyboard.press("Tab")
+        before = int(page.get_by_role("slider").input_value())
+        page.keyboard.press("ArrowRight")
+        assert int(page.get_by_role("slider").input_value()) == before + 1
+
+
 @pytest.mark.parametrize("options", [{"color_scheme": "dark"}, {"viewport": {"width": 360, "height": 700}}])
 def test_dark_and_on_a_phone(replay: Replay, browser: Any, tmp_path: Path, options: dict[str, Any]) -> None:
     path = tmp_path / "replay.html"
     path.write_text(as_page(replay), encoding="utf-8")
-    page, said = _opened(browser, path.as_uri(), **options)
+    page, said = opened(browser, path.as_uri(), **options)
     page.screenshot(path=tmp_path / "shot.png", full_page=True)
     assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+    assert page.locator(".bar").first.bounding_box()["height"] < 100, "what stays on the screen leaves room"
+    assert said == []
+
+
+def test_nothing_to_show(browser: Any, tmp_path: Path) -> None:
+    path = tmp_path / "replay.html"
+    path.write_text(as_page(Replay("empty")), encoding="utf-8")
+    page, said = opened(browser, path.as_uri())
+    page.keyboard.press("ArrowRight")
+    assert page.title() == "empty"
     assert said == []
 
 
@@ -222,7 +273,7 @@ def test_what_is_refused(server: Server, body: bytes, headers: dict[str, str], s
 def test_the_page_needs_its_token(server: Server) -> None:
     with urllib.request.urlopen(server.url, timeout=60) as answer:
         assert b"<title>" in answer.read()
-    for path in ("/", "/?token=x", "/other"):
+    for path in ("/", "/?token=x", "/other", f"/news?token={server.token}"):
         with pytest.raises(urllib.error.HTTPError):
             urllib.request.urlopen(f"http://127.0.0.1:{server.server_port}{path}", timeout=60)
 
@@ -233,7 +284,7 @@ def test_a_port_in_use(server: Server, policy: LLMPolicy, replay: Replay) -> Non
 
 
 def test_live_in_a_browser(server: Server, browser: Any) -> None:
-    page, said = _opened(browser, server.url)
+    page, said = opened(browser, server.url)
     text = "Facing east, carrying nothing. Seen: red door in reach at 1 ahead. Goal: open the red door."
     page.get_by_label("Observation text").fill(text)
     page.get_by_role("button", name="Score it").click()

@@ -16,6 +16,7 @@ from sb3_llm.scoring.fallback import CachedScorer, PlainRowsScorer
 from sb3_llm.scoring.rows import Scorer
 
 STEPS = 8  # from the mean embedding to the prompt's
+TOGETHER = 64  # texts with a clause left out that are scored at once
 #: From B prompts, each made of the text of that number, to (B, A) log pi.
 LogPolicy = Callable[[list[str], list[int]], Tensor]
 LogPolicyOfScores = Callable[[Tensor, Sequence[Continuations]], Tensor]
@@ -44,19 +45,23 @@ def by_deletion(
     :param actions: index of a phrase of each
     :param full: log pi of the action with the whole text
     :param prompt_of: from an observation text to its prompt
-    :param log_policy: of the policy; all texts with a part left out are asked about at once
+    :param log_policy: of the policy
     :return: the clauses of each text in order
     """
     asked = [(index, span) for index, text in enumerate(texts) for span in clauses(text)]
-    found: list[list[Part]] = [[] for _ in texts]
-    if not asked:
-        return found
-    prompts = [prompt_of(without(texts[index], span)) for index, span in asked]
-    left = log_policy(prompts, [index for index, _ in asked])
-    for (index, span), less in zip(asked, left, strict=True):
-        score = full[index] - float(less[actions[index]])
-        found[index].append(Part(texts[index][slice(*span)], span, score))
-    return found
+    # What stands before a clause was scored with the whole text, what follows is scored anew: those of like length go
+    # together, since the shorter ones of a pass are padded.
+    asked.sort(key=lambda each: len(texts[each[0]]) - each[1][1])
+    found: list[dict[Span, Part]] = [{} for _ in texts]
+    for start in range(0, len(asked), TOGETHER):
+        some = asked[start : start + TOGETHER]
+        left = log_policy(
+            [prompt_of(without(texts[index], span)) for index, span in some], [index for index, _ in some]
+        )
+        for (index, span), less in zip(some, left, strict=True):
+            score = full[index] - float(less[actions[index]])
+            found[index][span] = Part(texts[index][slice(*span)], span, score)
+    return [[parts[span] for span in sorted(parts)] for parts in found]
 
 
 def by_gradient(

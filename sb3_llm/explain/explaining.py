@@ -77,7 +77,7 @@ def explain(
     left_out: Sequence[Sequence[Part]] = [()] * len(prompts)
     if "deletion" in attribution:
         full = log_policy[range(len(chosen)), chosen].tolist()
-        left_out = by_deletion(texts, chosen, full, window.prompt, _asker(policy, varying))
+        left_out = by_deletion(texts, chosen, full, window.prompt, _asker(window, varying))
     found = []
     for index, (text, prompt, own) in enumerate(zip(texts, prompts, offered, strict=True)):
         mine, theirs = (each[index].exp().tolist() for each in (log_policy, base))
@@ -87,13 +87,14 @@ def explain(
     return found
 
 
-def _asker(policy: Any, varying: Offered) -> LogPolicy:
+def _asker(window: Window, varying: Offered) -> LogPolicy:
     """Log pi of other prompts, each with the phrases of the decision it is about."""
 
     @torch.no_grad()
     def ask(prompts: list[str], owners: list[int]) -> Tensor:
         phrases = None if varying is None else [varying[owner] for owner in owners]
-        asked: Tensor = policy.action_log_probs(prompts, phrases)
+        with window.keeping_no_keys():
+            asked: Tensor = window.policy.action_log_probs(prompts, phrases)
         return asked
 
     return ask

@@ -128,10 +128,12 @@ def _corrections(report: dict[str, Any]) -> str:
     found, config = report.get("corrections"), report["config"]
     if not found:
         return ""
+    lines, steps = (sum(each[name] for each in found) for name in ("lines", "step"))
+    share = config["correction_share"]
     return (
-        f" Then it played itself, in the worlds of the table that a planner tells of,\nand {found['lines']:,} lines "
-        f"say what the planner would have done there (DAgger): mostly where the model gave that\nless than {SURE:.0%}. "
-        f"It was trained for {found['step']:,} more steps, {config['correction_share']:.0%} of them on these lines."
+        f" Then it played itself\nin the worlds of the table that a planner tells of, in {len(found)} rounds, and "
+        f"{lines:,} lines say what the planner would\nhave done there (DAgger): mostly where the model gave that less "
+        f"than {SURE:.0%}. It was trained for {steps:,} more steps,\n{share:.0%} of them on these lines."
     )
 
 

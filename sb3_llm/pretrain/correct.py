@@ -22,7 +22,7 @@ from sb3_llm.pretrain.sources import SOURCES, Source
 from sb3_llm.pretrain.stories import Line
 from sb3_llm.pretrain.train import encoded, evaluate, held_out_and_rest, train_model
 
-LINES, ENTRY, STATE = "corrections.jsonl", "corrections.json", "corrected.pt"
+LINES, ENTRY, STATE = "corrections-{}.jsonl", "corrections-{}.json", "corrected-{}.pt"  # of each round
 WARMUP_STEPS = 50
 
 
@@ -40,7 +40,8 @@ def correct(
     Let a trained model play in the corpus's worlds, and train it on, on what it was not sure to do right.
 
     A pupil that has only read an expert's stories gets into moments that no story tells, and stays there (Ross, Gordon
-    and Bagnell 2011, arXiv 1011.0686). Interrupted, it goes on from its last state in ``folder``.
+    and Bagnell 2011, arXiv 1011.0686). In rounds, for the corrected model gets into others. Interrupted, it goes on
+    from its last state in ``folder``.
 
     :param model: trained on the corpus; it is changed
     :param tokenizer: its tokenizer
@@ -57,21 +58,28 @@ def correct(
         return report
     examples = encoded(corpus, tokenizer, folder, read_manifest(corpus)["sha256"])
     held_out, order = held_out_and_rest(examples, config)
-    lines = _told(model, tokenizer, config, folder, sources)
-    whole = join(examples, encode(lines, tokenizer))
-    stream = _mixed(whole, order, np.arange(len(examples), len(whole)), config)
-    phase = replace(
+    whole, rounds = examples, []
+    for number in range(1, config.correction_rounds + 1):
+        lines = _told(model.cpu(), tokenizer, config, folder, sources, number)
+        whole = join(whole, encode(lines, tokenizer))
+        stream = _mixed(whole, order, np.arange(len(examples), len(whole)), replace(config, seed=config.seed + number))
+        model.to(torch.device(check_device(device)))  # type: ignore[arg-type]  # transformers wraps torch's signature
+        run = train_model(model, whole, stream, _phase(config), folder / STATE.format(number), f"correcting {number}")
+        rounds.append({"lines": len(lines), "sha256": digest(lines), **run})
+    figures = evaluate(model, examples, held_out, config)
+    model.cpu()
+    return report | figures | {"corrections": rounds}
+
+
+def _phase(config: PretrainConfig) -> PretrainConfig:
+    rate = config.correction_rate
+    return replace(
         config,
         steps=config.correction_steps,
-        learning_rate=config.correction_rate,
+        learning_rate=rate,
         warmup_steps=WARMUP_STEPS,
         embedding_warmup_steps=WARMUP_STEPS,
     )
-    model.to(torch.device(check_device(device)))  # type: ignore[arg-type]  # transformers wraps torch's signature
-    run = train_model(model, whole, stream, phase, folder / STATE, "correcting")
-    figures = evaluate(model, examples, held_out, config)
-    model.cpu()
-    return report | figures | {"corrections": {"lines": len(lines), "sha256": digest(lines), **run}}
 
 
 def _mixed(
@@ -79,7 +87,7 @@ def _mixed(
 ) -> Iterator[NDArray[np.int64]]:
     """Batches of corrections and, so that nothing is forgotten, of the corpus."""
     rng, lengths = np.random.default_rng([config.seed, 2]), examples.lengths()
-    streams = [batches(lengths, lines, config.batch_tokens, config.seed + 1) for lines in (old, new)]
+    streams = [batches(lengths, lines, config.batch_tokens, config.seed) for lines in (old, new)]
     while True:
         yield next(streams[int(rng.random() < config.correction_share)])
 
@@ -90,22 +98,24 @@ def _told(
     config: PretrainConfig,
     folder: Path,
     sources: Sequence[Source],
+    number: int,
 ) -> list[Line]:
-    """The corrections, from disk if this model has told them before."""
-    made_from = _made_from(model, config)
-    found = _kept(folder, made_from)
+    """The corrections of a round, from disk if this model has told them before."""
+    made_from, path = _made_from(model, config), folder / LINES.format(number)
+    entry = folder / ENTRY.format(number)
+    found = _kept(path, entry, made_from)
     if found is not None:
         return found
     model.eval()
     ask = asker(model, tokenizer, config.context)
-    told = tell_corrections(ask, config.correction_lines, config.seed, sources)
-    with tqdm(total=config.correction_lines, desc="playing", unit="line") as progress:
+    told = tell_corrections(ask, config.correction_lines, config.seed + number, sources)
+    with tqdm(total=config.correction_lines, desc=f"playing {number}", unit="line") as progress:
         lines: list[Line] = []
         for some in told:
             lines += some
             progress.update(len(some))
-    write_text(folder / LINES, "".join(f"{as_text(line)}\n" for line in lines))
-    write_text(folder / ENTRY, json.dumps({"made_from": made_from, "sha256": digest(lines)}))
+    write_text(path, "".join(f"{as_text(line)}\n" for line in lines))
+    write_text(entry, json.dumps({"made_from": made_from, "sha256": digest(lines)}))
     return lines
 
 
@@ -116,10 +126,10 @@ def _made_from(model: LlamaForCausalLM, config: PretrainConfig) -> str:
     return whole.hexdigest()
 
 
-def _kept(folder: Path, made_from: str) -> list[Line] | None:
+def _kept(path: Path, entry_path: Path, made_from: str) -> list[Line] | None:
     try:
-        entry = json.loads((folder / ENTRY).read_text(encoding="utf-8"))
-        lines = [as_line(text) for text in (folder / LINES).read_bytes().splitlines()]
+        entry = json.loads(entry_path.read_text(encoding="utf-8"))
+        lines = [as_line(text) for text in path.read_bytes().splitlines()]
     except (OSError, ValueError):
         return None
     return lines if entry == {"made_from": made_from, "sha256": digest(lines)} else None

@@ -39,8 +39,9 @@ class PretrainConfig:
     prompt_weight: float = 0.1  # of a prompt token's loss beside a completion token's
     held_out_lines: int = 2000  # kept from training, to measure on
     save_every: int = 250  # steps between resumable states
-    correction_lines: int = 24_000  # told where the trained model plays itself
-    correction_steps: int = 600  # on them and on the corpus
+    correction_rounds: int = 2  # in each, the model plays itself and then learns from it
+    correction_lines: int = 24_000  # of a round, told where it plays
+    correction_steps: int = 600  # of a round, on all corrections so far and on the corpus
     correction_rate: float = 4e-4  # peak of their learning rate
     correction_share: float = 0.6  # of those steps are on corrections
     precision: str = "float32"  # of the matrix products: "float32" or "bfloat16"; weights stay float32
@@ -76,7 +77,7 @@ def config_for(
         vocab_size=vocab,
         steps=steps,
         held_out_lines=max(1, min(PretrainConfig.held_out_lines, lines // 10)),
-        correction_lines=max(1, lines * 3 // 25),
+        correction_lines=max(1, min(PretrainConfig.correction_lines, lines * 3 // 25)),
         correction_steps=steps // 8,
         precision=precision,
         seed=seed,

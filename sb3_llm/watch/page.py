@@ -46,6 +46,7 @@ def _episode(episode: Episode) -> dict[str, Any]:
         "success": episode.success,
         "total": round(episode.total, 4),
         "lastFrame": episode.last_frame,
+        "brokenOff": episode.broken_off,
         "steps": [_step(step) for step in episode.steps],
     }
 

@@ -11,11 +11,26 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from sb3_llm.errors import SetupError
-from sb3_llm.watch.page import as_page, step_data
+from sb3_llm.watch.page import as_data, as_page, step_data
 from sb3_llm.watch.recording import Replay
 
 HOST = "127.0.0.1"  # never another: whoever reaches the page can ask the model
 LONGEST = 100_000  # bytes of a question
+
+
+class Busy(RuntimeError):
+    """The model can't be asked now."""
+
+
+def scored(policy: Any, text: str, phrases: Sequence[str] | None) -> dict[str, Any]:
+    """
+    :param policy: that is asked
+    :param text: observation text
+    :param phrases: where phrases come with each observation
+    :return: what the policy says of it, as the page's script reads it
+    """
+    offered = None if phrases is None else [phrases]
+    return step_data(policy.explain([text], attribution=("deletion",), phrases=offered)[0])
 
 
 class Server(ThreadingHTTPServer):
@@ -54,11 +69,14 @@ class Server(ThreadingHTTPServer):
         """:return: the page as it is now."""
         return as_page(self.replay(), {"url": "/ask", "token": self.token})
 
+    def news(self) -> dict[str, Any] | None:
+        """:return: how far a training is, and the number of its newest episodes; None where nothing is trained."""
+        return None
+
     def answer(self, text: str) -> dict[str, Any]:
         """:return: what the policy says of a text; one question at a time."""
         with self.lock:
-            offered = None if self.phrases is None else [self.phrases]
-            return step_data(self.policy.explain([text], attribution=("deletion",), phrases=offered)[0])
+            return scored(self.policy, text, self.phrases)
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -66,11 +84,15 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         parts = urlsplit(self.path)
-        given = parse_qs(parts.query).get("token", [""])[0]
-        if parts.path != "/":
+        news = self.server.news()
+        if parts.path == "/":
+            if self._trusted(parse_qs(parts.query).get("token", [""])[0]):
+                self._send(HTTPStatus.OK, "text/html; charset=utf-8", self.server.page())
+        elif news is None or parts.path not in ("/news", "/episodes"):
             self._send(HTTPStatus.NOT_FOUND, "text/plain", "There is one page, at /.")
-        elif self._trusted(given):
-            self._send(HTTPStatus.OK, "text/html; charset=utf-8", self.server.page())
+        elif self._trusted(self.headers.get("X-Token", "")):
+            told = news if parts.path == "/news" else news | {"data": as_data(self.server.replay())}
+            self._send(HTTPStatus.OK, "application/json", json.dumps(told))
 
     def do_POST(self) -> None:
         if urlsplit(self.path).path != "/ask":
@@ -79,21 +101,26 @@ class _Handler(BaseHTTPRequestHandler):
             return None
         tell = partial(self._send, kind="application/json")
         try:
-            length = int(self.headers.get("Content-Length", 0))
-            if not 0 < length <= LONGEST:
-                raise ValueError(f"a question of {length} bytes")
-            text = json.loads(self.rfile.read(length))["text"]
-            if not isinstance(text, str):
-                raise ValueError("the text is no string")
-            tell(HTTPStatus.OK, body=json.dumps(self.server.answer(text)))
-        except (ValueError, KeyError, TypeError) as error:  # SetupError is a ValueError, and says how to mend it
+            tell(HTTPStatus.OK, body=json.dumps(self.server.answer(self._question())))
+        except Busy as error:
+            tell(HTTPStatus.SERVICE_UNAVAILABLE, body=json.dumps({"error": str(error)}))
+        except (ValueError, KeyError, TypeError, FloatingPointError) as error:  # SetupError is a ValueError
             tell(HTTPStatus.BAD_REQUEST, body=json.dumps({"error": str(error)}))
+
+    def _question(self) -> str:
+        length = int(self.headers.get("Content-Length", 0))
+        if not 0 < length <= LONGEST:
+            raise ValueError(f"a question of {length} bytes")
+        text = json.loads(self.rfile.read(length))["text"]
+        if not isinstance(text, str):
+            raise ValueError("the text is no string")
+        return text
 
     def _trusted(self, token: str) -> bool:
         own = {f"{name}:{self.server.server_port}" for name in (HOST, "localhost")}
         trusted = secrets.compare_digest(token.encode(), self.server.token.encode()) and self.headers.get("Host") in own
         if not trusted:
-            self._send(HTTPStatus.FORBIDDEN, "text/plain", "Open the address that sb3-llm watch printed.")
+            self._send(HTTPStatus.FORBIDDEN, "text/plain", "Open the address that was printed: it holds a token.")
         return trusted
 
     def _send(self, status: HTTPStatus, kind: str, body: str) -> None:
