@@ -3,18 +3,16 @@
 import math
 import warnings
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import torch
 from stable_baselines3.common.callbacks import BaseCallback
 
 from sb3_llm.alarms import KINDS, Limits, check_kinds, complaints
-from sb3_llm.core import LanguageModelCore
 from sb3_llm.decisions import Decisions, asked_again, drift, entropy, ratio_error, read_rollout
-from sb3_llm.errors import SetupError
 from sb3_llm.fluency import ENGLISH, STORIES, encode_texts, perplexity
+from sb3_llm.looking_on import require_language_model, undisturbed, whole
 from sb3_llm.probes import Probes, ask_probes, check_probes, choose_probes, read_probes
 
 ENOUGH = 32  # decisions to judge entropy and shares of actions by
@@ -93,8 +91,8 @@ class PolicyWatch(BaseCallback):
         super().__init__(verbose)
         levels = min_entropy_share, max_entropy_fall, max_top_action, max_kl, max_perplexity, max_ratio_error
         self.limits = Limits(*levels)
-        self.every = None if every is None else _whole("every", every)
-        self.samples, self.compared = _whole("samples", samples), _whole("compared", compared)
+        self.every = None if every is None else whole("every", every)
+        self.samples, self.compared = whole("samples", samples), whole("compared", compared)
         self.texts, self.compare_to_base, self.stop = texts, compare_to_base, check_kinds(stop)
         self.n_probes, self.probes = read_probes(probes)
         #: What the last look has found, by the names it is logged under.
@@ -123,12 +121,7 @@ class PolicyWatch(BaseCallback):
 
     def _init_callback(self) -> None:
         policy: Any = self.model.policy
-        if not isinstance(policy, LanguageModelCore):
-            raise SetupError(
-                f"PolicyWatch with a {type(policy).__name__}",
-                "a policy that is a language model: LLMPolicy, or MaskableLLMPolicy with MaskablePPO",
-                "leave the callback out, or train PPO(LLMPolicy, env)",
-            )
+        require_language_model("PolicyWatch", policy)
         check_probes(self.probes, policy)
         kwargs: dict[str, Any] = self.model.policy_kwargs or {}
         default = STORIES if kwargs.get("model", "embedded") == "embedded" else ENGLISH
@@ -240,23 +233,3 @@ class PolicyWatch(BaseCallback):
 
 
 NEED_ENOUGH = ("watch/entropy_share", "watch/top_action_share")
-
-
-@contextmanager
-def undisturbed(policy: Any) -> Iterator[None]:
-    """Have the policy, and torch's random numbers, the only ones drawn here, as they were before."""
-    modes = [(module, module.training) for module in policy.modules()]
-    device = policy.device
-    with torch.random.fork_rng([] if device.type == "cpu" else [device], device_type=device.type):
-        try:
-            yield
-        finally:
-            for module, mode in modes:
-                module.training = mode
-            policy._scorer.clear()  # scores computed in other company differ in their last bits
-
-
-def _whole(name: str, value: Any) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise SetupError(f"{name}={value!r}", "a whole number, 1 or more", f"leave {name} out")
-    return value

@@ -1,5 +1,6 @@
 """``sb3-llm watch``: episodes in the terminal, as a page, as a film, or served with a box to try other texts."""
 
+import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -49,11 +50,12 @@ def watch_command(
     path, env_id = zip_and_env(arguments, model)
     frames = html is not None or film is not None or live
     policy, make = _policy_and_world(env_id, path, model, json_pairs("--env-arg", env_arg), frames)
+    start = time.monotonic()
     replay = _record(policy, make, range(seed, seed + episodes), f"{model or path} on {env_id}", greedy)
     if html is not None:
         html.parent.mkdir(parents=True, exist_ok=True)
         write_text(html, as_page(replay))
-        typer.echo(f"The page is {html}")
+        typer.echo(f"The page is {html}: {_speed(replay, time.monotonic() - start)}")
     if film is not None:
         save_film(replay, film)
         typer.echo(f"The film is {film}")
@@ -61,6 +63,11 @@ def watch_command(
         _serve(replay, policy, make, port)
     elif not frames:
         show(replay, Console())
+
+
+def _speed(replay: Replay, seconds: float) -> str:
+    steps = sum(len(episode.steps) for episode in replay.episodes)
+    return f"{steps} decisions, {steps / max(seconds, 1e-9):.1f} a second"
 
 
 def _policy_and_world(

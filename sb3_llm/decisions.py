@@ -7,12 +7,15 @@ from typing import Any
 
 import numpy as np
 import torch
+from sb3_contrib.common.maskable.policies import MaskableActorCriticPolicy
+from sb3_contrib.common.maskable.utils import get_action_masks, is_masking_supported
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.buffers import RolloutBuffer
 from torch import Tensor
 
 from sb3_llm.base import kl_divergence
 from sb3_llm.core import LanguageModelCore
+from sb3_llm.wrappers import TextObservation
 
 Phrases = tuple[str, ...]
 Question = tuple[str, Phrases | None, bytes | None]  # prompt, the phrases that came with it, its action mask
@@ -65,6 +68,18 @@ def read_rollout(model: BaseAlgorithm) -> Decisions:
         if choice[question]
     ]
     return Decisions(counts, Counter(taken), log_probs)
+
+
+def question_of(policy: Any, world: TextObservation, observation: Any) -> Question:
+    """
+    :param policy: that will be asked
+    :param world: in its present state
+    :param observation: that it gave last
+    :return: what the policy is asked there, with the masks if it knows any
+    """
+    masked = isinstance(policy, MaskableActorCriticPolicy) and is_masking_supported(world)
+    mask = np.asarray(get_action_masks(world)).astype(bool).tobytes() if masked else None
+    return policy.render(observation[None])[0], tuple(world.phrases) if policy._read_phrases else None, mask
 
 
 def ask(policy: LanguageModelCore, questions: Sequence[Question], base: bool = False) -> Tensor:

@@ -169,7 +169,9 @@ def pickles_in(path: Path | str) -> list[Pickle]:
 
 
 def _warn_of_foreign_code(path: Path) -> None:
-    names = sorted({name for each in pickles_in(path) if each.entry != MEMBER for name in each.foreign})
+    with zipfile.ZipFile(path) as archive:
+        found = pickles_of(archive)
+    names = sorted({name for each in found if each.entry != MEMBER for name in each.foreign})
     if names:
         warnings.warn(
             f"loading {path} runs code that it brings or names itself: {', '.join(names)}. A zip with a schedule or a "

@@ -29,6 +29,10 @@ class Rule:
     phrase: re.Pattern[str]
     when: re.Pattern[str] | None
 
+    def forbids(self, phrase: str) -> bool:
+        """:return: whether it is about a phrase, as it is or in the usual form of its characters and blanks."""
+        return any(self.phrase.fullmatch(form) for form in (phrase, " ".join(_plain(phrase).split())))
+
     def holds(self, texts: Sequence[str]) -> bool:
         """:return: whether it applies to a text, which is given in one or more forms."""
         return self.when is None or any(self.when.search(text) for text in texts)
@@ -90,7 +94,7 @@ class Rules:
         # Signs that can't be seen, and other forms of letters, must not hide a word from a rule.
         forms = [text] if text.isascii() else [text, _plain(text)]
         at_work = [rule for rule in self.rules if rule.holds(forms)]
-        found = [not any(rule.phrase.fullmatch(_plain(phrase)) for rule in at_work) for phrase in phrases]
+        found = [not any(rule.forbids(phrase) for rule in at_work) for phrase in phrases]
         if not any(found):
             raise SetupError(
                 f"the text {text!r}, in which forbid= leaves none of the phrases {list(phrases)}",
@@ -101,11 +105,11 @@ class Rules:
 
     def _require_sense(self, phrases: Sequence[str]) -> None:
         for rule in self.rules:
-            if not any(rule.phrase.fullmatch(_plain(phrase)) for phrase in phrases):
+            if not any(map(rule.forbids, phrases)):
                 given, expected = f"forbid={rule.phrase.pattern!r}", f"a phrase, or a pattern, of {list(phrases)}"
                 raise SetupError(given, expected, "mend its spelling, or take it out")
         always = [rule for rule in self.rules if rule.when is None]
-        if all(any(rule.phrase.fullmatch(_plain(phrase)) for rule in always) for phrase in phrases):
+        if all(any(rule.forbids(phrase) for rule in always) for phrase in phrases):
             raise SetupError(f"forbid= of all phrases, {list(phrases)}", "one that is allowed, at least", "forbid less")
 
 

@@ -7,6 +7,8 @@ from pathlib import Path
 from sb3_llm.pretrain.corpus import FORMAT, as_text, digest
 from sb3_llm.pretrain.stories import Line
 
+#: The shape of a model that is trained in no time.
+TINY: dict[str, int] = {"hidden_size": 32, "intermediate_size": 48, "layers": 1, "heads": 2, "vocab_size": 300}
 #: The phrase follows from the wall's side, so there is something to learn; the first words are all different.
 PHRASES = {"left": "turn right", "right": "go forward", "no": "pick up"}
 LINES = [

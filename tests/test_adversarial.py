@@ -177,8 +177,17 @@ def test_marks_are_broken_once(make: Any) -> None:
 
 
 def test_a_rule_is_not_dodged_by_look_alikes_of_its_phrase() -> None:
-    offered = ["open the safe", "OPEN THE SAFE", "open\u200b the safe", "\uff4fpen the safe", "wait"]
-    assert Rules(["open the safe"]).may([""], [offered]) == [[False, False, False, False, True]]
+    offered = [
+        "open the safe",
+        "OPEN THE SAFE",
+        "open\u200b the safe",
+        "\uff4fpen the safe",
+        "open  the\u3000safe",
+        "wait",
+    ]
+    assert Rules(["open the safe"]).may([""], [offered]) == [[False, False, False, False, False, True]]
+    wide = ["\uff4fpen", "wait"]
+    assert Rules(["\uff4fpen"], wide).may([""], [wide]) == [[False, True]]  # a rule in the phrase's own letters
 
 
 def test_a_page_of_them_runs_nothing(folder: str, tmp_path: Path) -> None:

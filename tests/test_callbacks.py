@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import torch
 from gymnasium import spaces
-from sb3_contrib import TRPO, MaskablePPO
-from stable_baselines3 import A2C, PPO
+from sb3_contrib import TRPO
+from stable_baselines3 import PPO
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv
@@ -20,32 +20,14 @@ from sb3_llm import LLMPolicy, make_vec_env
 from sb3_llm.callbacks import PolicyWatch
 from sb3_llm.errors import SetupError
 from tests.test_policy import Follow, follow_env
-from tests.watching import (
-    ALWAYS,
-    TEXTS,
-    drop,
-    paths_env,
-    train,
-)
+from tests.watching import ALWAYS, TEXTS, TRAININGS, drop, paths_env, train
 
 pytestmark = pytest.mark.filterwarnings(r"ignore:after \d+ steps")  # where a test is about something else
 
 # --- training goes on as without it
 
 
-@pytest.mark.parametrize(
-    ("algorithm", "policy_kwargs"),
-    [
-        (PPO, {}),
-        (PPO, {"dropout": True}),
-        (A2C, {}),
-        (MaskablePPO, {}),
-        (TRPO, {}),
-        (PPO, {"finetune": "top:1"}),
-        (PPO, {"value_warmup": 2}),
-        (A2C, {"finetune": "lora"}),
-    ],
-)
+@pytest.mark.parametrize(("algorithm", "policy_kwargs"), [*TRAININGS, (PPO, {"value_warmup": 2})])
 def test_training_is_the_same_to_the_bit(algorithm: Any, policy_kwargs: dict[str, Any], gpt2_folder: Path) -> None:
     """With dropout, a look draws random numbers."""
     change = drop if policy_kwargs == {"dropout": True} else lambda policy: None

@@ -20,7 +20,7 @@ from sb3_llm.pretrain.sources import SOURCES, Source, check_allowed
 from sb3_llm.pretrain.stories import Line
 from sb3_llm.pretrain.train import pretrain
 from tests.corpora import LINES as CORPUS
-from tests.corpora import save_corpus
+from tests.corpora import TINY, save_corpus
 
 torch.set_num_threads(1)
 
@@ -30,11 +30,7 @@ ROOMS = (
     Source("BabyAI-PickupLoc-v0", 1.0, use_bot=True),
 )
 CONFIG = PretrainConfig(
-    hidden_size=32,
-    intermediate_size=48,
-    layers=1,
-    heads=2,
-    vocab_size=300,
+    **TINY,
     steps=4,
     batch_tokens=600,
     warmup_steps=2,

@@ -216,6 +216,18 @@ def test_what_is_written_keeps_the_rules(careful: Any, constrained: bool) -> Non
         assert speaker.understood["forbidden"] > 0  # it does want to open the door
 
 
+def test_an_explanation_where_a_clause_lifts_or_brings_a_rule(llama_folder: Path) -> None:
+    rules: list[Any] = [{"phrase": "open", "when": r"^(?!.*calm)"}]  # where the text says no calm
+    model = PPO(LLMPolicy, worlds(), policy_kwargs={"model": str(llama_folder), "forbid": rules}, seed=0)
+    policy: Any = model.policy
+    (why,) = policy.explain(["A door, calm. Nothing."], actions=[1], attribution=("deletion",))
+    scores = {part.text.strip(): part.score for part in why.clauses}
+    assert all(np.isfinite(score) for score in scores.values())
+    assert max(scores, key=scores.__getitem__) == "calm."
+    with pytest.raises(SetupError, match=r"action 1, 'open', which forbid= forbids here"):
+        policy.explain(["A door."], actions=[1])
+
+
 def test_explanations_say_zero(careful: Any) -> None:
     env = make_env("MiniGrid-DoorKey-5x5-v0")
     why = careful.explain(env.reset(seed=0)[0][None])[0]

@@ -15,34 +15,19 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from sb3_contrib import TRPO, MaskablePPO
-from stable_baselines3 import A2C, PPO
+from sb3_contrib import TRPO
+from stable_baselines3 import PPO
 from stable_baselines3.common.callbacks import BaseCallback
 
-from sb3_llm import TextObservation
 from sb3_llm.errors import SetupError
 from sb3_llm.watch import LivePage, Replay, Server
 from sb3_llm.watch.questions import WAITING, Questions
 from sb3_llm.watch.serving import Busy
-from tests.test_policy import Follow, say
-from tests.watching import drop, paths_env, scale, train
+from tests.test_policy import Follow
+from tests.watching import TRAININGS, drop, follow, paths_env, scale, train
 
 TEXT = "Do: drop. A wall. Last action: none."
 SMALL: dict[str, Any] = {"episodes": 2}
-
-
-class Drawn(Follow):
-    """A world that draws from the global generators, as some do."""
-
-    def step(self, action: int) -> Any:
-        random.random()
-        np.random.random()
-        torch.rand(1)
-        return super().step(action)
-
-
-def follow() -> TextObservation:
-    return TextObservation(Drawn(), describe=say, history=1)
 
 
 class At(BaseCallback):
@@ -100,19 +85,7 @@ def asking(live: LivePage, texts: Iterator[str], found: list[int]) -> Iterator[N
 # --- training goes on as without it
 
 
-@pytest.mark.parametrize(
-    ("algorithm", "given"),
-    [
-        (PPO, {}),
-        (PPO, {"dropout": True}),
-        (A2C, {}),
-        (MaskablePPO, {}),
-        (TRPO, {}),
-        (PPO, {"finetune": "top:1"}),
-        (PPO, {"prior_kl": True}),
-        (A2C, {"finetune": "lora"}),
-    ],
-)
+@pytest.mark.parametrize(("algorithm", "given"), [*TRAININGS, (PPO, {"prior_kl": True})])
 def test_training_is_the_same_to_the_bit(algorithm: Any, given: dict[str, Any], gpt2_folder: Path) -> None:
     """Though it plays at every update, and somebody asks all the time."""
     change = drop if "dropout" in given else lambda policy: None
@@ -372,10 +345,10 @@ def test_what_is_refused_before_training(gpt2_folder: Path) -> None:
         train(gpt2_folder, LivePage(follow, port=taken.server_port), env=follow)
     taken.server_close()
     other = LivePage("MiniGrid-DoorKey-5x5-v0")
-    with pytest.raises(SetupError, match=r"a LivePage of .*turn left.* Expected: the training's"):
+    with pytest.raises(SetupError, match=r"LivePage in .*turn left.* Expected: as in the training"):
         train(gpt2_folder, other, env=follow)
     assert other.url is None
-    with pytest.raises(SetupError, match="an environment of type Drawn"):
-        train(gpt2_folder, LivePage(Drawn), env=follow)  # type: ignore[arg-type]
+    with pytest.raises(SetupError, match="an environment of type Follow"):
+        train(gpt2_folder, LivePage(Follow), env=follow)  # type: ignore[arg-type]
     with pytest.raises(SetupError, match="LivePage with a ActorCriticPolicy"):
         PPO("MlpPolicy", "CartPole-v1").learn(32, callback=LivePage(follow))

@@ -23,17 +23,13 @@ from sb3_llm.pretrain.settings import PretrainConfig, check_config, check_device
 from sb3_llm.pretrain.sources import Source
 from sb3_llm.pretrain.stories import time_limit
 from sb3_llm.pretrain.train import pretrain
-from tests.corpora import LINES, save_corpus
+from tests.corpora import LINES, TINY, save_corpus
 from tests.test_pretrain_data import examples_of
 
 torch.set_num_threads(1)
 
 CONFIG = PretrainConfig(
-    hidden_size=32,
-    intermediate_size=48,
-    layers=1,
-    heads=2,
-    vocab_size=300,
+    **TINY,
     context=128,
     steps=20,
     batch_tokens=250,

@@ -1,6 +1,7 @@
 """What the tests of PolicyWatch share: environments, training with a watch, plain computations beside it."""
 
 import math
+import random
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -22,6 +23,32 @@ from tests.test_policy import Follow, follow_env, say
 TEXTS = ["You see a red key.", "Goal: open the door. You carry a blue ball."]
 ALWAYS = {"watch/entropy", "watch/entropy_share", "watch/perplexity", "watch/perplexity_base", "train/kl_to_base"}
 BEFORE_AN_UPDATE = {"watch/top_action_share", "watch/first_epoch_ratio_error"}
+
+
+#: Algorithms and tuning that an onlooker must not disturb; "dropout" is a model whose config has some.
+TRAININGS: list[tuple[Any, dict[str, Any]]] = [
+    (PPO, {}),
+    (PPO, {"dropout": True}),
+    (A2C, {}),
+    (MaskablePPO, {}),
+    (TRPO, {}),
+    (PPO, {"finetune": "top:1"}),
+    (A2C, {"finetune": "lora"}),
+]
+
+
+class Drawn(Follow):
+    """A world that draws from the global generators, as some do."""
+
+    def step(self, action: int) -> Any:
+        random.random()
+        np.random.random()
+        torch.rand(1)
+        return super().step(action)
+
+
+def follow() -> TextObservation:
+    return TextObservation(Drawn(), describe=say, history=1)
 
 
 class Paths(Follow):

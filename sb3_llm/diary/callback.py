@@ -8,14 +8,14 @@ import numpy as np
 from stable_baselines3.common.callbacks import BaseCallback
 
 from sb3_llm.demos.recording import MAX_STEPS
-from sb3_llm.diary.apart import apart
-from sb3_llm.diary.checks import checked_world, maker, require_language_model, require_matplotlib, whole
+from sb3_llm.diary.checks import checked_world, maker, require_matplotlib
 from sb3_llm.diary.guides import AUTO, Expert, check_expert, find_guide
 from sb3_llm.diary.maps import MazeMap, Shares, map_maze
 from sb3_llm.diary.pages import episode_page
 from sb3_llm.diary.playing import Episode, Make, MakeGuide, agreement, play
 from sb3_llm.diary.probing import Probing
 from sb3_llm.diary.writing import Look, require_outlet, write
+from sb3_llm.looking_on import apart, require_language_model, whole
 from sb3_llm.probes import Probes
 
 SEED = 30_000  # of the first episode: far from those of training, evaluation, and sb3-llm watch
@@ -112,11 +112,11 @@ class Diary(BaseCallback):
 
     def _init_callback(self) -> None:
         policy: Any = self.model.policy
-        require_language_model(policy)
+        require_language_model("Diary", policy)
         require_outlet(self.logger, self.folder)
         self._start_anew()
         with apart(policy, False):
-            world = checked_world(self.make, self.model)
+            world = checked_world("Diary", self.make, self.model)
             world.reset(seed=self.seed)
             self._make_guide = find_guide(self.expert, world)
             world.close()

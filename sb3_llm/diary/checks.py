@@ -1,4 +1,4 @@
-"""What a diary refuses, before training."""
+"""What callbacks that play in worlds of their own refuse, before training."""
 
 import importlib
 from functools import partial
@@ -6,12 +6,10 @@ from typing import Any, cast
 
 from stable_baselines3.common.base_class import BaseAlgorithm
 
-from sb3_llm.core import LanguageModelCore
 from sb3_llm.demos.recording import require_text
 from sb3_llm.diary.playing import Make
 from sb3_llm.errors import SetupError
 from sb3_llm.make import make_env
-from sb3_llm.spaces import is_whole
 from sb3_llm.wrappers import TextObservation
 
 
@@ -29,19 +27,6 @@ def maker(make: Any) -> Make:
     return cast(Make, make)
 
 
-def whole(name: str, value: Any, least: int = 1) -> int:
-    """
-    :param name: of an argument
-    :param value: that was given
-    :param least: that it can be
-    :return: the same
-    :raises SetupError: if it is no whole number, or too small
-    """
-    if not is_whole(value) or value < least:
-        raise SetupError(f"{name}={value!r}", f"a whole number, {least} or more", f"leave {name} out")
-    return int(value)
-
-
 def require_matplotlib() -> None:
     """:raises SetupError: if figures can't be drawn"""
     try:
@@ -51,18 +36,9 @@ def require_matplotlib() -> None:
         raise SetupError("Diary with figures, without matplotlib", "matplotlib", mend) from None
 
 
-def require_language_model(policy: Any) -> None:
-    """:raises SetupError: if a policy is none"""
-    if not isinstance(policy, LanguageModelCore):
-        raise SetupError(
-            f"Diary with a {type(policy).__name__}",
-            "a policy that is a language model: LLMPolicy, or MaskableLLMPolicy with MaskablePPO",
-            "leave the callback out, or train PPO(LLMPolicy, env)",
-        )
-
-
-def checked_world(make: Make, model: BaseAlgorithm) -> TextObservation:
+def checked_world(who: str, make: Make, model: BaseAlgorithm) -> TextObservation:
     """
+    :param who: plays there
     :param make: makes an environment
     :param model: that is trained
     :return: a new environment
@@ -77,6 +53,6 @@ def checked_world(make: Make, model: BaseAlgorithm) -> TextObservation:
     mine, trained = ((each.observation_space, each.action_space) for each in (world, model))
     if mine != trained:
         given, expected = (f"{each[0]!r} and {each[1]!r}" for each in (mine, trained))
-        mend = "make the diary's environment like the training's, both by make_env with the same options"
-        raise SetupError(f"a diary in {given}", f"as in the training, {expected}", mend)
+        mend = "make both environments by make_env with the same options"
+        raise SetupError(f"{who} in {given}", f"as in the training, {expected}", mend)
     return world

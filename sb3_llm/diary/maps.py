@@ -7,10 +7,10 @@ from typing import Any, NamedTuple, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from sb3_llm.decisions import Question, ask
+from sb3_llm.decisions import Question, ask, question_of
 from sb3_llm.diary.guides import Companion
 from sb3_llm.diary.mazes import LEFT, Spot, spot_of
-from sb3_llm.diary.playing import Make, MakeGuide, question_of
+from sb3_llm.diary.playing import Make, MakeGuide
 from sb3_llm.envs.layout import Cell
 from sb3_llm.wrappers import TextObservation
 

@@ -6,11 +6,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from sb3_contrib.common.maskable.utils import get_action_masks, is_masking_supported
 
-from sb3_llm.decisions import Question, ask
+from sb3_llm.decisions import Question, ask, question_of
 from sb3_llm.diary.guides import Companion, Guide
-from sb3_llm.policy import MaskableLLMPolicy
 from sb3_llm.wrappers import TextObservation
 
 Make = Callable[[], TextObservation]
@@ -115,15 +113,3 @@ class _Player:
         self.episode.lost = self.companion.lost
         if self.episode.ended:
             self.episode.success = info.get("is_success")
-
-
-def question_of(policy: Any, world: TextObservation, observation: Any) -> Question:
-    """
-    :param policy: that will be asked
-    :param world: in its present state
-    :param observation: that it gave last
-    :return: what the policy is asked there, with the masks if it knows any
-    """
-    masked = isinstance(policy, MaskableLLMPolicy) and is_masking_supported(world)
-    mask = np.asarray(get_action_masks(world)).astype(bool).tobytes() if masked else None
-    return policy.render(observation[None])[0], tuple(world.phrases) if policy._read_phrases else None, mask

@@ -4,12 +4,12 @@ import warnings
 from collections.abc import Callable
 from typing import Any
 
-from sb3_llm.callbacks import undisturbed
 from sb3_llm.doctor import scoring_checks, text_checks, training_checks
 from sb3_llm.doctor.finding import Finding, Measured
 from sb3_llm.doctor.patient import Patient
 from sb3_llm.doctor.unchanged import unchanged
 from sb3_llm.errors import SetupError
+from sb3_llm.looking_on import undisturbed
 
 Check = Callable[[Patient], Measured]
 

@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sb3_llm.callbacks import undisturbed
 from sb3_llm.core import LanguageModelCore
 from sb3_llm.errors import SetupError
+from sb3_llm.looking_on import undisturbed
 
 
 @contextmanager

@@ -16,6 +16,7 @@ from sb3_llm.scoring.fallback import CachedScorer, PlainRowsScorer
 from sb3_llm.scoring.rows import Scorer
 
 STEPS = 8  # from the mean embedding to the prompt's
+LEAST = -50.0  # nats: of a phrase that is forbidden where a clause is left out
 TOGETHER = 64  # texts with a clause left out that are scored at once
 #: From B prompts, each made of the text of that number, to (B, A) log pi.
 LogPolicy = Callable[[list[str], list[int]], Tensor]
@@ -59,7 +60,7 @@ def by_deletion(
             [prompt_of(without(texts[index], span)) for index, span in some], [index for index, _ in some]
         )
         for (index, span), less in zip(some, left, strict=True):
-            score = full[index] - float(less[actions[index]])
+            score = full[index] - max(float(less[actions[index]]), LEAST)
             found[index][span] = Part(texts[index][slice(*span)], span, score)
     return [[parts[span] for span in sorted(parts)] for parts in found]
 

@@ -67,7 +67,7 @@ def explain(
     with torch.no_grad():
         log_policy, base = (ask(prompts, varying) for ask in (policy.action_log_probs, policy.base_log_probs))
     chosen = log_policy.argmax(1).tolist() if actions is None else list(actions)
-    _require_actions(chosen, offered)
+    _require_actions(chosen, offered, log_policy)
     continuations = window.continuations(prompts, varying)
     rows, values = window.rows(prompts, continuations), window.values(prompts, varying)
     tokens = _by_token(window, rows)
@@ -127,7 +127,12 @@ def _steps(window: Window, ids: tuple[int, ...], scored: dict[tuple[int, ...], f
     return tuple((window.tokenizer.decode([token]), scored[after] - scored[before]) for token, (before, after) in steps)
 
 
-def _require_actions(actions: Sequence[int], offered: Sequence[Sequence[str]]) -> None:
-    for action, own in zip(actions, offered, strict=True):
+def _require_actions(actions: Sequence[int], offered: Sequence[Sequence[str]], log_policy: Tensor) -> None:
+    for action, own, row in zip(actions, offered, log_policy, strict=True):
         if not 0 <= action < len(own):
             raise SetupError(f"action {action}", f"0 to {len(own) - 1}, of the phrases {list(own)}", "pass one of them")
+        if not row[action].isfinite():
+            mend = "explain another; policy.wanting tells what was wanted of it"
+            raise SetupError(
+                f"action {action}, {own[action]!r}, which forbid= forbids here", "one that may be said", mend
+            )

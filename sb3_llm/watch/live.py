@@ -9,11 +9,9 @@ from typing import Any
 import torch
 from stable_baselines3.common.callbacks import BaseCallback
 
-from sb3_llm.core import LanguageModelCore
-from sb3_llm.demos.recording import require_text
-from sb3_llm.diary.apart import apart
-from sb3_llm.diary.checks import maker, whole
+from sb3_llm.diary.checks import checked_world, maker
 from sb3_llm.errors import SetupError
+from sb3_llm.looking_on import apart, require_language_model, whole
 from sb3_llm.watch.page import as_page
 from sb3_llm.watch.questions import Questions
 from sb3_llm.watch.recording import Replay, maker_of, record
@@ -162,12 +160,7 @@ class LivePage(BaseCallback):
     # -- SB3's callback points, all in the thread that trains ----------------------------------------------------------
 
     def _init_callback(self) -> None:
-        if not isinstance(self.model.policy, LanguageModelCore):
-            raise SetupError(
-                f"LivePage with a {type(self.model.policy).__name__}",
-                "a policy that is a language model: LLMPolicy, or MaskableLLMPolicy with MaskablePPO",
-                "leave the callback out, or train PPO(LLMPolicy, env)",
-            )
+        require_language_model("LivePage", self.model.policy)
 
     def _on_training_start(self) -> None:
         self._total, self._recorded_after = int(self.locals["total_timesteps"]), -1
@@ -211,14 +204,7 @@ class LivePage(BaseCallback):
     def _require_same_world(self) -> None:
         with apart(self.model.policy, False):
             self._make = maker_of(self.make) if isinstance(self.make, str) else self.make
-            world = self._make()
-            require_text(world)
-            mine, trained = ((each.observation_space, each.action_space) for each in (world, self.model))
-            world.close()
-        if mine != trained:
-            given, expected = (f"{each[0]!r} and {each[1]!r}" for each in (mine, trained))
-            mend = "make both by make_env with the same options"
-            raise SetupError(f"a LivePage of {given}", f"the training's, {expected}", mend)
+            checked_world("LivePage", self._make, self.model).close()
 
     def _record(self) -> None:
         policy: Any = self.model.policy

@@ -12,8 +12,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from sb3_llm.decisions import ask
-from sb3_llm.diary.playing import question_of
+from sb3_llm.decisions import ask, question_of
 from sb3_llm.errors import SetupError
 from sb3_llm.explain import Explanation
 from sb3_llm.make import make_env

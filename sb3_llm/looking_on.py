@@ -1,4 +1,4 @@
-"""Letting a policy play on the side: training does not notice what is drawn, remembered or switched there."""
+"""What callbacks that look on have in common: checks before training, and a policy that plays on the side."""
 
 import random
 from collections.abc import Iterator
@@ -7,11 +7,55 @@ from copy import copy
 from typing import Any
 
 import numpy as np
+import torch
 from transformers import PreTrainedModel
 
-from sb3_llm.callbacks import undisturbed
+from sb3_llm.core import LanguageModelCore
+from sb3_llm.errors import SetupError
 from sb3_llm.scoring import PackedScorer, PhraseScorer
 from sb3_llm.scoring.past import Store
+from sb3_llm.spaces import is_whole
+
+
+def whole(name: str, value: Any, least: int = 1) -> int:
+    """
+    :param name: of an argument
+    :param value: that was given
+    :param least: that it can be
+    :return: the same
+    :raises SetupError: if it is no whole number, or too small
+    """
+    if not is_whole(value) or value < least:
+        raise SetupError(f"{name}={value!r}", f"a whole number, {least} or more", f"leave {name} out")
+    return int(value)
+
+
+def require_language_model(who: str, policy: Any) -> None:
+    """
+    :param who: needs one
+    :param policy: of a training
+    :raises SetupError: if it is no language model
+    """
+    if not isinstance(policy, LanguageModelCore):
+        raise SetupError(
+            f"{who} with a {type(policy).__name__}",
+            "a policy that is a language model: LLMPolicy, or MaskableLLMPolicy with MaskablePPO",
+            "leave the callback out, or train PPO(LLMPolicy, env)",
+        )
+
+
+@contextmanager
+def undisturbed(policy: Any) -> Iterator[None]:
+    """Have the policy, and torch's random numbers, the only ones drawn here, as they were before."""
+    modes = [(module, module.training) for module in policy.modules()]
+    device = policy.device
+    with torch.random.fork_rng([] if device.type == "cpu" else [device], device_type=device.type):
+        try:
+            yield
+        finally:
+            for module, mode in modes:
+                module.training = mode
+            policy._scorer.clear()  # scores computed in other company differ in their last bits
 
 
 @contextmanager
