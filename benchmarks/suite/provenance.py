@@ -31,7 +31,8 @@ WORLDS = {
 ASIDE = {
     *("cli.py", "cli_options.py", "cli_pretrain.py", "cli_watch.py", "__main__.py", "__init__.py", "doctor", "watch"),
     *("explain", "instruct", "diary", "safety", "pickles.py", "folder.py", "callbacks.py", "alarms.py", "probes.py"),
-    "looking_on.py",
+    *("looking_on.py", "resume.py", "zoo.py"),
+    *(f"pretrain/{name}.py" for name in ("card", "correct", "corrections", "publish", "settings", "tokenizer", "train")),
 }
 #: Who plays without a language model, and without anything that one read.
 WITHOUT = ("network", "random")
@@ -71,7 +72,11 @@ def code_digest() -> str:
 
 def model_digest() -> str:
     """:return: sha256 of what besides counts where a language model plays, or told what is learnt from."""
-    return _digest(name for name in _package() if name.parts[0] not in WORLDS and name.parts[0] not in ASIDE)
+    return _digest(name for name in _package() if name.parts[0] not in WORLDS and not ASIDE & _rooms(name))
+
+
+def _rooms(name: Path) -> set[str]:
+    return {name.as_posix(), *(parent.as_posix() for parent in name.parents)}
 
 
 def _package() -> dict[Path, Path]:
