@@ -11,6 +11,7 @@ from stable_baselines3.common.type_aliases import PyTorchObs
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from sb3_llm import masks
 from sb3_llm.base import BaseModel
 from sb3_llm.errors import SetupError
 from sb3_llm.explain import Explanation, explain
@@ -104,12 +105,16 @@ class AskedPolicy(BasePolicy):
             return self._read_phrases(obs)
         return [tuple(self.phrases)] * len(self._read(obs))
 
-    def allowed(self, obs: PyTorchObs) -> list[list[bool]]:
+    def allowed(self, obs: PyTorchObs, action_masks: Any = None) -> list[list[bool]]:
         """
         :param obs: a batch of B observations, as tensors or arrays
-        :return: of each phrase that they offer, whether ``forbid`` leaves it
+        :param action_masks: (B, A), true where the environment allows an action
+        :return: of each phrase that they offer, whether ``forbid`` and the mask leave it
+        :raises SetupError: for a mask of another shape, or one that leaves nothing
         """
-        return self._may(self.render(obs), self.offered(obs))
+        offered = self.offered(obs)
+        table = self._allowed(self.render(obs), offered if self._read_phrases else None, action_masks)
+        return [row[: len(own)] for row, own in zip(table.tolist(), offered, strict=True)]
 
     @torch.no_grad()
     def instruct(
@@ -119,6 +124,7 @@ class AskedPolicy(BasePolicy):
         constrained: bool = False,
         max_tokens: int = MAX_TOKENS,
         temperature: float = 1.0,
+        action_masks: Any = None,
     ) -> list[Instruction]:
         """
         Let the model write what to do, and parse it into an action.
@@ -130,6 +136,7 @@ class AskedPolicy(BasePolicy):
         :param constrained: token by token inside the phrases, so that it is always understood
         :param max_tokens: how many tokens it may write at most; to the end of the line
         :param temperature: of sampling
+        :param action_masks: (B, A), true where the environment allows an action; no other is understood
         :return: B instructions
         :raises SetupError: if a prompt leaves no room in the model's context
         """
@@ -138,7 +145,7 @@ class AskedPolicy(BasePolicy):
         phrases = offered if self._read_phrases else None
         rows = self._scorer.tokens.rows(prompts, self._continuations(prompts, phrases))
         with self._evaluating():
-            return instruct(self.lm, self.tokenizer, rows, offered, self.allowed(obs), limits)
+            return instruct(self.lm, self.tokenizer, rows, offered, self.allowed(obs, action_masks), limits)
 
     def explain(
         self,
@@ -146,6 +153,7 @@ class AskedPolicy(BasePolicy):
         actions: Sequence[int] | None = None,
         attribution: Sequence[str] = METHODS,
         phrases: Sequence[Sequence[str]] | None = None,
+        action_masks: Any = None,
     ) -> list[Explanation]:
         """
         Say why: probabilities beside the base model's, phrases token by token, the value, and what each part of the
@@ -155,9 +163,10 @@ class AskedPolicy(BasePolicy):
         :param actions: which action of each is explained; the likeliest by default
         :param attribution: "gradient", "deletion", both or neither
         :param phrases: of each text, where phrases come with each observation and texts are given
+        :param action_masks: (B, A), true where the environment allows an action, as MaskablePPO knows it
         :return: B explanations
-        :raises SetupError: for an unknown method or action, a text that does not fit the model's context, or a gradient
-            that can't be taken
+        :raises SetupError: for an unknown method or action, a mask that leaves nothing, a text that does not fit the
+            model's context, or a gradient that can't be taken
         """
         if isinstance(obs, list | tuple):
             texts = [self._template.harmless(str(text)) for text in obs]
@@ -167,7 +176,7 @@ class AskedPolicy(BasePolicy):
             texts = [self._template.harmless(text) for text in self._read(cast(PyTorchObs, obs))]
             offered = self.offered(cast(PyTorchObs, obs))
         with self._evaluating():
-            return explain(self, texts, offered, actions, attribution)
+            return explain(self, texts, offered, actions, attribution, action_masks)
 
     @contextmanager
     def _evaluating(self) -> Iterator[None]:
@@ -204,8 +213,12 @@ class AskedPolicy(BasePolicy):
         """A forbidden phrase is one that is not there: its probability is exactly 0, whoever asks."""
         if not self._rules:
             return scores
-        may = as_table(self._may(prompts, phrases), self._slots, scores.present.device)
-        return scores._replace(present=scores.present & may)
+        return scores._replace(present=scores.present & self._allowed(prompts, phrases))
+
+    def _allowed(self, prompts: list[str], phrases: Sequence[Sequence[str]] | None, action_masks: Any = None) -> Tensor:
+        """(B, A), true where there is a phrase that neither a rule nor the environment's mask forbids."""
+        may = as_table(self._may(prompts, phrases), self._slots, self.device)
+        return may if action_masks is None else masks.within(action_masks, may)
 
     def _may(self, prompts: list[str], phrases: Sequence[Sequence[str]] | None) -> list[list[bool]]:
         offered = [self.phrases] * len(prompts) if phrases is None else phrases

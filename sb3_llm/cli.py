@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 from rich.progress import Progress
-from sb3_contrib import MaskablePPO
+from sb3_contrib.common.maskable.policies import MaskableActorCriticPolicy
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.env_util import make_vec_env as sb3_make_vec_env
@@ -207,9 +207,9 @@ def _speak(
 
 def _require_words(model: Player) -> None:
     policy = getattr(model, "policy", model)
-    if not isinstance(policy, LanguageModelCore) or isinstance(policy, MaskableLLMPolicy):
+    if not isinstance(policy, LanguageModelCore):
         what = f"--decode with {type(policy).__name__}"
-        raise SetupError(what, "a policy that is a language model, without masks", "leave --decode out")
+        raise SetupError(what, "a policy that is a language model", "leave --decode out")
 
 
 def _said(figures: dict[str, Any]) -> str:
@@ -233,7 +233,8 @@ def _play(model: Player, env: VecEnv, episodes: int, seed: int, greedy: bool) ->
     set_random_seed(seed)
     with Progress(console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task("greedy" if greedy else "sampled", total=episodes)
-        masked = isinstance(model, MaskablePPO | MaskableLLMPolicy) and env.has_attr("action_masks")
+        knows_masks = isinstance(getattr(model, "policy", model), MaskableActorCriticPolicy)
+        masked = knows_masks and env.has_attr("action_masks")
         player: Any = Masked(model, env) if masked else model
         return evaluate(player, env, episodes, greedy, on_episode=lambda: progress.advance(task))
 

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from sb3_llm.base import kl_divergence
 from sb3_llm.core import LanguageModelCore
+from sb3_llm.masks import renormalised
 from sb3_llm.wrappers import TextObservation
 
 Phrases = tuple[str, ...]
@@ -96,7 +97,7 @@ def ask(policy: LanguageModelCore, questions: Sequence[Question], base: bool = F
     if keys[0] is None:
         return log_probs
     allowed = torch.from_numpy(np.stack([np.frombuffer(key, dtype=bool) for key in keys])).to(log_probs.device)
-    return log_probs.masked_fill(~allowed, -torch.inf).log_softmax(dim=-1)
+    return renormalised(log_probs, allowed)
 
 
 def entropy(window: Sequence[Decisions]) -> dict[str, float]:

@@ -14,6 +14,7 @@ from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from sb3_llm import masks
 from sb3_llm.base import kl_divergence
 from sb3_llm.core import LanguageModelCore
 from sb3_llm.errors import SetupError
@@ -42,7 +43,8 @@ class ActorCritic(LanguageModelCore):
         # A copy, for SB3's distribution would keep the last graph alive, and a policy that holds one can't be copied.
         distribution = copy(self.action_dist).proba_distribution(action_logits=logits)
         if action_masks is not None:
-            distribution.apply_masking(_checked_masks(action_masks, scores.present))
+            masks.within(action_masks, scores.present)  # its checks
+            distribution.apply_masking(action_masks)
         return distribution
 
     def _score(self, prompts: list[str], phrases: Phrases, action_masks: Any = None) -> tuple[Any, Tensor]:
@@ -226,12 +228,3 @@ def _require_gradients(lr_schedule: Schedule | None) -> Schedule:
 def _twice_differentiable() -> AbstractContextManager[Any]:
     """TRPO differentiates twice, which the fused attention kernels can't; with gradients, only TRPO comes here."""
     return sdpa_kernel(SDPBackend.MATH) if torch.is_grad_enabled() else nullcontext()
-
-
-def _checked_masks(action_masks: Any, present: Tensor) -> Any:
-    """SB3-Contrib turns a row without a valid action into a uniform choice among invalid ones, silently."""
-    valid = torch.as_tensor(action_masks, device=present.device).bool().reshape(present.shape) & present
-    if not bool(valid.any(dim=-1).all()):
-        mend = "mend action_masks(), or forbid less"
-        raise SetupError("an action mask with no valid action", "at least one in every state", mend)
-    return action_masks

@@ -128,7 +128,8 @@ def test_gradients_add_up(
     window = Window(policy)
     continuations = window.continuations(prompts, None)
     rows = window.rows(prompts, continuations)
-    found = by_gradient(policy.lm, route, rows, continuations, [0, 1], window.log_policy)
+    log_policy = window.log_policy(continuations, window.allowed(prompts, None, None))
+    found = by_gradient(policy.lm, route, rows, [0, 1], log_policy)
     for row, scores, action in zip(rows, found, [0, 1], strict=True):
         assert len(scores) == len(row.prompt)
         gain = _odds(policy, row, action) - _odds(policy, row, action, blank=True)
@@ -171,6 +172,59 @@ def test_one_phrase_hangs_on_nothing() -> None:
     each = policy.explain(["A wall. A door."])[0]
     assert {part.score for part in each.words} == {0.0}
     assert each.phrases[0].probability == 1.0
+
+
+# --- masks and rules
+
+
+@pytest.mark.parametrize("finetune", ["full", "top:1"])
+def test_masks(finetune: str) -> None:
+    """Two of six actions are left: all that is said is about these two."""
+    policy, obs = _policy(n=2, finetune=finetune)
+    masks = np.array([[True, False, True, False, False, False], [False, True, False, False, True, False]])
+    found = policy.explain(obs, action_masks=masks)
+    free = policy.explain(obs)
+    for each, mask, other in zip(found, masks, free, strict=True):
+        likely = np.array([phrase.probability for phrase in each.phrases])
+        base = np.array([phrase.base_probability for phrase in each.phrases])
+        expected = np.where(mask, [phrase.probability for phrase in other.phrases], 0.0)
+        assert (likely[~mask] == 0).all()
+        np.testing.assert_allclose(likely, expected / expected.sum(), rtol=1e-4)
+        np.testing.assert_allclose(base, likely, rtol=1e-3)
+        assert each.action == int(expected.argmax())
+        assert [phrase.tokens for phrase in each.phrases] == [phrase.tokens for phrase in other.phrases]
+    texts = [without(found[0].text, part.span) for part in found[0].clauses]
+    left = policy.explain(texts, [found[0].action] * len(texts), (), action_masks=[masks[0]] * len(texts))
+    for part, less in zip(found[0].clauses, left, strict=True):
+        now, then = (each.phrases[found[0].action].probability for each in (less, found[0]))
+        assert part.score == pytest.approx(np.log(then / now), abs=1e-3)
+
+
+def test_a_masked_gradient_is_that_of_two_phrases(llama_folder: Path) -> None:
+    """A mask, a rule, and an environment that has no other phrases say the same."""
+    text = "The red door is open, you see a grey box."
+    few = {"describe": lambda obs: "A wall.", "phrases": {"go": 0, "wait": 1}}
+    more = {"describe": lambda obs: "A wall.", "phrases": {"go": 0, "dig": 1, "wait": 1}}
+
+    def words_of(env: dict[str, Any], masks: Any = None, **options: Any) -> list[float]:
+        policy, _ = _policy(str(llama_folder), "CartPole-v1", 2, env=env, dtype="float64", **options)
+        (each,) = policy.explain([text], [0], ("gradient",), action_masks=masks)
+        return [part.score for part in each.words]
+
+    expected = words_of(few)
+    assert words_of(more, [[True, False, True]]) == pytest.approx(expected, rel=1e-6, abs=1e-9)
+    assert words_of(more, forbid=["dig"]) == pytest.approx(expected, rel=1e-6, abs=1e-9)
+    assert words_of(more) != pytest.approx(expected, rel=1e-2)
+
+
+def test_masks_that_can_not_be() -> None:
+    policy, obs = _policy(n=2)
+    with pytest.raises(SetupError, match="no valid action"):
+        policy.explain(obs, action_masks=np.zeros((2, 6), dtype=bool))
+    with pytest.raises(SetupError, match=r"shape \(2, 5\) for 2 observations\. Expected: shape \(2, 6\)"):
+        policy.explain(obs, action_masks=np.ones((2, 5), dtype=bool))
+    with pytest.raises(SetupError, match=r"action 0, 'turn left', which forbid= or the action mask forbids here"):
+        policy.explain(obs, [0, 1], action_masks=[[False] + [True] * 5] * 2)
 
 
 # --- bad input

@@ -216,6 +216,19 @@ def test_what_is_written_keeps_the_rules(careful: Any, constrained: bool) -> Non
         assert speaker.understood["forbidden"] > 0  # it does want to open the door
 
 
+@pytest.mark.parametrize("constrained", [False, True])
+def test_what_is_written_keeps_the_masks(careful: Any, constrained: bool) -> None:
+    env = make_vec_env("MiniGrid-DoorKey-5x5-v0", 8, seed=0)
+    obs, masks = env.reset(), np.tile([False, True, False, True, False, False], (8, 1))
+    assert careful.allowed(obs, masks) == [[False, True, False, True, False, False]] * 8
+    for _ in range(5):
+        found = careful.instruct(obs, constrained=constrained, action_masks=masks)
+        assert {each.action for each in found} <= {1, 3} | (set() if constrained else {None})
+        assert all(set(each.plan) <= {1, 3} for each in found)
+    speaker = Speaker(careful, constrained)
+    assert set(speaker.predict(obs, action_masks=masks)[0].tolist()) <= {1, 3}
+
+
 def test_an_explanation_where_a_clause_lifts_or_brings_a_rule(llama_folder: Path) -> None:
     rules: list[Any] = [{"phrase": "open", "when": r"^(?!.*calm)"}]  # where the text says no calm
     model = PPO(LLMPolicy, worlds(), policy_kwargs={"model": str(llama_folder), "forbid": rules}, seed=0)
@@ -224,7 +237,7 @@ def test_an_explanation_where_a_clause_lifts_or_brings_a_rule(llama_folder: Path
     scores = {part.text.strip(): part.score for part in why.clauses}
     assert all(np.isfinite(score) for score in scores.values())
     assert max(scores, key=scores.__getitem__) == "calm."
-    with pytest.raises(SetupError, match=r"action 1, 'open', which forbid= forbids here"):
+    with pytest.raises(SetupError, match=r"action 1, 'open', which forbid= or the action mask forbids here"):
         policy.explain(["A door."], actions=[1])
 
 

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -85,6 +86,11 @@ def test_masks_are_kept(gpt2_folder: Path) -> None:
     taken = [(step.why.text.count("A wall") // 6, step.action) for each in found.episodes for step in each.steps]
     assert all(action != masked for masked, action in taken)
     assert len(taken) == 64
+    for step in (step for each in found.episodes for step in each.steps):
+        likely = [phrase.probability for phrase in step.why.phrases]
+        assert likely[step.why.text.count("A wall") // 6] == 0.0, "the page tells the policy that acted"
+        assert sum(likely) == pytest.approx(1.0, abs=1e-5)
+        assert step.why.action == int(np.argmax(likely))
 
 
 def test_an_episode_can_be_broken_off(policy: LLMPolicy) -> None:

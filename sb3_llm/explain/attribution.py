@@ -11,7 +11,7 @@ from transformers import PreTrainedTokenizerBase
 
 from sb3_llm.errors import SetupError
 from sb3_llm.explain.parts import Span, clauses, without
-from sb3_llm.scoring import Continuations, Row
+from sb3_llm.scoring import Row
 from sb3_llm.scoring.fallback import CachedScorer, PlainRowsScorer
 from sb3_llm.scoring.rows import Scorer
 
@@ -20,7 +20,8 @@ LEAST = -50.0  # nats: of a phrase that is forbidden where a clause is left out
 TOGETHER = 64  # texts with a clause left out that are scored at once
 #: From B prompts, each made of the text of that number, to (B, A) log pi.
 LogPolicy = Callable[[list[str], list[int]], Tensor]
-LogPolicyOfScores = Callable[[Tensor, Sequence[Continuations]], Tensor]
+#: From scores (U, A) of the decisions of those numbers to (U, A) log pi.
+LogPolicyOfScores = Callable[[Tensor, Sequence[int]], Tensor]
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,6 @@ def by_gradient(
     lm: Any,
     route: str,
     rows: Sequence[Row],
-    continuations: Sequence[Continuations],
     actions: Sequence[int],
     log_policy: LogPolicyOfScores,
 ) -> list[list[float]]:
@@ -84,7 +84,6 @@ def by_gradient(
     :param lm: language model
     :param route: of the policy; a recurrent model has no cache of keys and values
     :param rows: U prompts with their continuations
-    :param continuations: the same, with how many words they have
     :param actions: of each
     :param log_policy: from scores (U, A) of continuations to log pi
     :return: a score for each token of each prompt
@@ -96,26 +95,22 @@ def by_gradient(
             "a place where gradients can be taken",
             "call it outside, or ask for attribution=('deletion',)",
         )
-    asked = list(zip(rows, continuations, actions, strict=True))
+    asked = list(zip(rows, range(len(rows)), actions, strict=True))
     if route in ("packed", "cache"):
         return _gradient(lm, CachedScorer(lm), asked, log_policy)
     return [_gradient(lm, PlainRowsScorer(lm), [each], log_policy)[0] for each in asked]
 
 
 def _gradient(
-    lm: Any, scorer: Scorer, asked: Sequence[tuple[Row, Continuations, int]], log_policy: LogPolicyOfScores
+    lm: Any, scorer: Scorer, asked: Sequence[tuple[Row, int, int]], log_policy: LogPolicyOfScores
 ) -> list[list[float]]:
-    rows, continuations, actions = (
-        [row for row, _, _ in asked],
-        [each for _, each, _ in asked],
-        [a for _, _, a in asked],
-    )
+    rows, which, actions = ([row for row, _, _ in asked], [one for _, one, _ in asked], [a for _, _, a in asked])
     # A recurrent model's scorer has a row for each phrase, each of which begins with the one prompt it is asked about.
     end = len(rows[0].prompt) if scorer.name == "rows" else None
     worth = torch.zeros(())
     for step in range(STEPS):
         with torch.enable_grad(), _on_the_way(lm, (step + 0.5) / STEPS, end) as entered:
-            odds = _log_odds(log_policy(scorer.score(rows).log_probs, continuations), actions)
+            odds = _log_odds(log_policy(scorer.score(rows).log_probs, which), actions)
             here, way = entered
             (slope,) = torch.autograd.grad(odds.sum(), here)
         worth = worth + (slope * way).sum(-1) / STEPS  # (U or A, S)

@@ -9,10 +9,11 @@ import torch
 from torch import Tensor
 
 from sb3_llm.errors import SetupError
-from sb3_llm.explain.attribution import LogPolicy, Part, by_deletion, by_gradient, over_words
+from sb3_llm.explain.attribution import LogPolicy, LogPolicyOfScores, Part, by_deletion, by_gradient, over_words
 from sb3_llm.explain.parts import words
 from sb3_llm.explain.window import Offered, Window
-from sb3_llm.scoring import Continuations, Row
+from sb3_llm.masks import read_masks, renormalised
+from sb3_llm.scoring import Row
 
 METHODS = ("gradient", "deletion")
 
@@ -47,6 +48,7 @@ def explain(
     offered: Sequence[Sequence[str]],
     actions: Sequence[int] | None = None,
     attribution: Sequence[str] = METHODS,
+    action_masks: Any = None,
 ) -> list[Explanation]:
     """
     Explain decisions.
@@ -56,16 +58,21 @@ def explain(
     :param offered: the phrases of each
     :param actions: which action of each is explained; the likeliest by default
     :param attribution: how the parts of the text are weighed: "gradient", "deletion", both or neither
+    :param action_masks: (B, A), true where the environment allows an action
     :return: an explanation of each
-    :raises SetupError: for an unknown method or action, or a text that does not fit the model's context
+    :raises SetupError: for an unknown method or action, a mask that leaves nothing, or a text that does not fit the
+        model's context
     """
     unknown = [name for name in attribution if name not in METHODS]
     if unknown:
         raise SetupError(f"attribution={unknown[0]!r}", f"some of {METHODS}", "write attribution=('deletion',)")
     window = Window(policy)
     prompts, varying = [window.prompt(text) for text in texts], window.varying(offered)
+    allowed = window.allowed(prompts, varying, action_masks)
+    masks = None if action_masks is None else read_masks(action_masks, allowed)
     with torch.no_grad():
-        log_policy, base = (ask(prompts, varying) for ask in (policy.action_log_probs, policy.base_log_probs))
+        asked = (ask(prompts, varying) for ask in (policy.action_log_probs, policy.base_log_probs))
+        log_policy, base = (renormalised(each, allowed) for each in asked)
     chosen = log_policy.argmax(1).tolist() if actions is None else list(actions)
     _require_actions(chosen, offered, log_policy)
     continuations = window.continuations(prompts, varying)
@@ -73,11 +80,11 @@ def explain(
     tokens = _by_token(window, rows)
     worth: Sequence[Sequence[Part]] = [()] * len(prompts)
     if "gradient" in attribution:
-        worth = _words(window, prompts, rows, continuations, chosen)
+        worth = _words(window, prompts, rows, chosen, window.log_policy(continuations, allowed))
     left_out: Sequence[Sequence[Part]] = [()] * len(prompts)
     if "deletion" in attribution:
         full = log_policy[range(len(chosen)), chosen].tolist()
-        left_out = by_deletion(texts, chosen, full, window.prompt, _asker(window, varying))
+        left_out = by_deletion(texts, chosen, full, window.prompt, _asker(window, varying, masks))
     found = []
     for index, (text, prompt, own) in enumerate(zip(texts, prompts, offered, strict=True)):
         mine, theirs = (each[index].exp().tolist() for each in (log_policy, base))
@@ -87,23 +94,25 @@ def explain(
     return found
 
 
-def _asker(window: Window, varying: Offered) -> LogPolicy:
-    """Log pi of other prompts, each with the phrases of the decision it is about."""
+def _asker(window: Window, varying: Offered, masks: Tensor | None) -> LogPolicy:
+    """Log pi of other prompts, each with the phrases and the mask of the decision it is about."""
 
     @torch.no_grad()
     def ask(prompts: list[str], owners: list[int]) -> Tensor:
         phrases = None if varying is None else [varying[owner] for owner in owners]
         with window.keeping_no_keys():
             asked: Tensor = window.policy.action_log_probs(prompts, phrases)
-        return asked
+        if masks is None:
+            return asked
+        return renormalised(asked, masks[owners]).nan_to_num(nan=-torch.inf, neginf=-torch.inf)
 
     return ask
 
 
 def _words(
-    window: Window, prompts: list[str], rows: list[Row], continuations: list[Continuations], actions: list[int]
+    window: Window, prompts: list[str], rows: list[Row], actions: list[int], log_policy: LogPolicyOfScores
 ) -> list[list[Part]]:
-    by_token = by_gradient(window.lm, window.route, rows, continuations, actions, window.log_policy)
+    by_token = by_gradient(window.lm, window.route, rows, actions, log_policy)
     return [
         over_words(prompt, words(prompt), scores, window.tokenizer, window.special_tokens)
         for prompt, scores in zip(prompts, by_token, strict=True)
@@ -133,6 +142,5 @@ def _require_actions(actions: Sequence[int], offered: Sequence[Sequence[str]], l
             raise SetupError(f"action {action}", f"0 to {len(own) - 1}, of the phrases {list(own)}", "pass one of them")
         if not row[action].isfinite():
             mend = "explain another; policy.wanting tells what was wanted of it"
-            raise SetupError(
-                f"action {action}, {own[action]!r}, which forbid= forbids here", "one that may be said", mend
-            )
+            given = f"action {action}, {own[action]!r}, which forbid= or the action mask forbids here"
+            raise SetupError(given, "one that may be said", mend)

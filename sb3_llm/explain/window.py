@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
+from sb3_llm.explain.attribution import LogPolicyOfScores
 from sb3_llm.scoring import Continuations, PackedScorer, PhraseScores, Row
 from sb3_llm.scoring.past import Store
 
@@ -72,14 +73,26 @@ class Window:
         finally:
             route.store = mine
 
-    def log_policy(self, scores: Tensor, continuations: Sequence[Continuations]) -> Tensor:
-        """:return: log pi (U, A) of scores (U, A), with the policy's normalisation and temperature; differentiable."""
-        device = scores.device
-        tokens = [torch.tensor([len(ids) for ids in each.ids], device=device) for each in continuations]
-        words = [torch.tensor(each.word_counts, device=device) for each in continuations]
-        present = pad_sequence([torch.ones_like(each) for each in tokens], batch_first=True).bool()
-        n_tokens, n_words = (pad_sequence(each, batch_first=True, padding_value=1) for each in (tokens, words))
-        found: Tensor = self.policy._log_softmax(PhraseScores(scores, scores, n_tokens, n_words, present))
+    def allowed(self, prompts: list[str], varying: Offered, action_masks: Any) -> Tensor:
+        """:return: (B, A) bool, where a phrase may be said; an error names a mask that leaves nothing."""
+        may: Tensor = self.policy._allowed(prompts, varying, action_masks)
+        return may
+
+    def log_policy(self, continuations: Sequence[Continuations], allowed: Tensor) -> LogPolicyOfScores:
+        """
+        :return: from scores (U, A) of U decisions, given by number, to log pi (U, A), with the policy's normalisation,
+            temperature and what it may not say; differentiable
+        """
+
+        def found(scores: Tensor, which: Sequence[int]) -> Tensor:
+            asked, device = [continuations[one] for one in which], scores.device
+            tokens = [torch.tensor([len(ids) for ids in each.ids], device=device) for each in asked]
+            words = [torch.tensor(each.word_counts, device=device) for each in asked]
+            counts = [pad_sequence(each, batch_first=True, padding_value=1) for each in (tokens, words)]
+            present = allowed[list(which), : scores.shape[1]]
+            log_policy: Tensor = self.policy._log_softmax(PhraseScores(scores, scores, *counts, present))
+            return log_policy
+
         return found
 
 

@@ -29,14 +29,17 @@ class Speaker:
         self._rng = np.random.default_rng(seed)
         self._samples: list[tuple[str, str]] = []  # (prompt, what was written)
 
-    def predict(self, observation: Any, deterministic: bool = False, **_: Any) -> tuple[NDArray[np.int64], None]:
+    def predict(
+        self, observation: Any, deterministic: bool = False, action_masks: Any = None, **_: Any
+    ) -> tuple[NDArray[np.int64], None]:
         """:return: an action for each observation, and no state."""
-        found = self.policy.instruct(observation, greedy=deterministic, constrained=self.constrained)
+        how = {"greedy": deterministic, "constrained": self.constrained, "action_masks": action_masks}
+        found = self.policy.instruct(observation, **how)
         self.understood.update(each.how for each in found)
         if len(self._samples) < SAMPLES:
             prompts = self.policy.render(observation)
             self._samples += [(prompt, each.text) for prompt, each in zip(prompts, found, strict=True)]
-        allowed = self.policy.allowed(observation)
+        allowed = self.policy.allowed(observation, action_masks)
         return np.array([self._act(each, rights) for each, rights in zip(found, allowed, strict=True)]), None
 
     def _act(self, instruction: Instruction, rights: Sequence[bool]) -> int:

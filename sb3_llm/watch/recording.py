@@ -76,9 +76,15 @@ class _Taken:
     """A step before it is explained."""
 
     observation: Any
+    mask: bytes | None  # of the actions that were possible, where the policy knows masks
     action: int
     reward: float
     frame: int | None
+
+    @property
+    def question(self) -> tuple[bytes, bytes | None]:
+        """:return: what equal explanations have in common."""
+        return self.observation.tobytes(), self.mask
 
 
 def record(
@@ -93,8 +99,7 @@ def record(
     """
     Play one episode of each seed, side by side, and explain every decision.
 
-    :param policy: an :class:`~sb3_llm.LLMPolicy`, or :class:`~sb3_llm.MaskableLLMPolicy`, whose masks are kept when it
-        acts; explanations know none
+    :param policy: an :class:`~sb3_llm.LLMPolicy`, or :class:`~sb3_llm.MaskableLLMPolicy`, whose masks are kept
     :param make: makes a world of text, with ``render_mode="rgb_array"`` if frames are wanted
     :param seeds: of the episodes
     :param title: of the replay
@@ -111,7 +116,7 @@ def record(
     taken = _play(policy, worlds, replay, greedy, on_step, max_steps or sys.maxsize)
     for world in worlds:
         world.close()
-    whys = _explain(policy, [step.observation for steps in taken for step in steps])
+    whys = _explain(policy, [step for steps in taken for step in steps])
     for episode, steps in zip(replay.episodes, taken, strict=True):
         episode.steps += [Step(next(whys), step.action, step.reward, step.frame) for step in steps]
     return replay
@@ -132,13 +137,13 @@ def _play(
     going = list(range(len(worlds)))
     while going:
         asked = [question_of(policy, worlds[one], observations[one]) for one in going]
-        for one, row in zip(list(going), ask(policy, asked).exp().float().cpu(), strict=True):
+        for one, (_, _, mask), row in zip(list(going), asked, ask(policy, asked).exp().float().cpu(), strict=True):
             episode, world, before = replay.episodes[one], worlds[one], observations[one]
             likely = row[: len(world.phrases)]
             action = int(likely.argmax() if greedy else torch.multinomial(likely, 1))
             frame = replay.keep(_seen(world))
             observations[one], reward, terminated, truncated, info = world.step(action)
-            taken[one].append(_Taken(before, action, float(reward), frame))
+            taken[one].append(_Taken(before, mask, action, float(reward), frame))
             episode.broken_off = not (terminated or truncated) and len(taken[one]) >= max_steps
             if terminated or truncated or episode.broken_off:
                 episode.success = info.get("is_success")
@@ -148,20 +153,23 @@ def _play(
     return taken
 
 
-def _explain(policy: Any, observations: Sequence[Any]) -> Iterator[Explanation]:
+def _explain(policy: Any, steps: Sequence[_Taken]) -> Iterator[Explanation]:
     """
     Explain decisions after the game: it does not need the reasons, many of them are the same, and the texts with a
     clause left out are scored faster when there are many to choose those of like length from.
 
     :return: an explanation of each
     """
-    distinct = list({each.tobytes(): each for each in observations}.values())
-    known: dict[bytes, Explanation] = {}
+    distinct = list({step.question: step for step in steps}.values())
+    known: dict[Any, Explanation] = {}
     for start in range(0, len(distinct), TOGETHER):
         some = distinct[start : start + TOGETHER]
-        whys = policy.explain(np.stack(some), attribution=("deletion",))
-        known |= zip([each.tobytes() for each in some], whys, strict=True)
-    return (known[each.tobytes()] for each in observations)
+        masks = [np.frombuffer(step.mask, dtype=bool) for step in some if step.mask is not None]
+        observations = np.stack([step.observation for step in some])
+        given = {"action_masks": np.stack(masks)} if masks else {}
+        whys = policy.explain(observations, attribution=("deletion",), **given)
+        known |= zip([step.question for step in some], whys, strict=True)
+    return (known[step.question] for step in steps)
 
 
 def maker_of(env_id: str, **options: Any) -> Callable[[], TextObservation]:
