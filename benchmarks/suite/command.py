@@ -12,7 +12,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 from sb3_llm.benchmarks.suite.config import Cell, Suite, load_suite, suites
 from sb3_llm.benchmarks.suite.launch import run_locally, run_on_ray
 from sb3_llm.benchmarks.suite.provenance import here
-from sb3_llm.benchmarks.suite.store import Store
+from sb3_llm.benchmarks.suite.store import NOT_RUN, Store
 from sb3_llm.errors import SetupError
 
 LAUNCHERS = ("local", "ray")
@@ -48,7 +48,7 @@ def benchmark(
     store.require(chosen.cells, here(), mix or report_only)
     missing = [] if report_only else [cell for cell in chosen.cells if store.load(cell) is None]
     for problem in store.problems(missing):
-        if problem.why != "not run yet":
+        if problem.why != NOT_RUN:
             console.print(f"again: {problem.key} ({problem.why})", markup=False, soft_wrap=True)
     try:
         _run(missing, store, work, jobs, launcher, ray_address, fallback, console)

@@ -18,6 +18,7 @@ from sb3_llm.folder import write_text
 FORMAT = 2
 NEEDED_MIB = 200  # free disk space, for results, figures and what libraries put into temporary files
 PARTS = {"curve", "final", "generalisation", "fluency", "costs"}
+NOT_RUN = "not run yet"  # why a cell has no figures, if nothing went wrong
 
 
 @dataclass(frozen=True)
@@ -118,7 +119,7 @@ class Store:
             except FileNotFoundError:
                 failure = self.failure(cell.key)
                 why = failure.read_text(encoding="utf-8").strip().splitlines()[-1:] if failure.exists() else []
-                found.append(Problem(cell.key, f"failed: {why[0]}" if why else "not run yet"))
+                found.append(Problem(cell.key, f"failed: {why[0]}" if why else NOT_RUN))
             except DamagedCell as error:
                 found.append(Problem(cell.key, f"damaged, not counted: {error}"))
         return found

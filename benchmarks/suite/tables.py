@@ -1,5 +1,6 @@
 """The report's tables, in Markdown."""
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -13,6 +14,7 @@ from sb3_llm.benchmarks.suite.statistics import (
     interquartile_mean,
     probability_of_improvement,
 )
+from sb3_llm.benchmarks.suite.store import NOT_RUN
 
 LEVELS = (0.5, 0.9, 0.95)
 Cell = str | None
@@ -146,8 +148,16 @@ def tuning(found: Found) -> str:
 
 
 def problems(found: Found) -> str:
-    """:return: cells without figures."""
-    return "\n".join(f"- {problem.key}: {problem.why}" for problem in found.problems)
+    """:return: cells without figures; those that were not run, of which there may be many, a line for each task."""
+    why = {problem.key: problem.why for problem in found.problems}
+    waiting: dict[str, Counter[str]] = {}
+    for cell in found.suite.cells:
+        if why.get(cell.key) == NOT_RUN:
+            waiting.setdefault(cell.task.name, Counter())[cell.method.name] += 1
+    lines = [f"- {key}: {said}" for key, said in why.items() if said != NOT_RUN]
+    for task, methods in waiting.items():
+        lines.append(f"- {task}, {NOT_RUN}: " + ", ".join(f"{name} ({n})" for name, n in methods.items()))
+    return "\n".join(lines)
 
 
 def _by_task(found: Found, cell: Callable[[str, str], Cell]) -> str:
