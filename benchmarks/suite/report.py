@@ -52,8 +52,9 @@ SECTIONS: tuple[tuple[str, str, Callable[[Found], str]], ...] = (
     ),
     (
         "Against RL Baselines3 Zoo",
-        "Mean reward of the greedy policy. Zoo's figures are of one run of PPO with an MLP each (its benchmark.md, "
-        "April 2023). The settings differ: Zoo's networks start from nothing and see the flattened view without the "
+        "Mean reward, and the steps of the longest run. Zoo's figures are of one run of PPO with an MLP each (its "
+        "benchmark.md, April 2023), greedy by that page, sampled by the program that computes them (rl_zoo3/enjoy.py, "
+        "in MiniGrid). The settings differ: Zoo's networks start from nothing and see the flattened view without the "
         "compass; the language model has read stories of other worlds, is told a summary of what it saw, and chooses "
         "among the actions that do something.",
         tables.zoo,

@@ -16,7 +16,7 @@ from sb3_llm.benchmarks.suite.statistics import (
 )
 from sb3_llm.benchmarks.suite.store import NOT_RUN
 
-LEVELS = (0.5, 0.9, 0.95)
+HOW = ("sampled", "greedy")
 Cell = str | None
 
 
@@ -67,17 +67,22 @@ def ratios(found: Found, level: float) -> str:
 
 
 def zoo(found: Found) -> str:
-    """:return: RL Baselines3 Zoo's PPO beside ours: greedy mean reward."""
-    lines = _head("task", "Zoo's PPO: reward", "steps", "ours: reward", "steps", "before training")
+    """:return: RL Baselines3 Zoo's PPO beside ours: mean reward, sampled and greedy."""
+    lines = _head(
+        "task", "Zoo's PPO: reward", "steps", "ours: sampled", "greedy", "steps", "zero-shot: sampled", "greedy"
+    )
     for task in found.suite.tasks:
-        reward = found.mean(task.name, OURS, "mean_return", "greedy")
-        if task.zoo is None or reward is None:
+        if task.zoo is None or not found.of(task.name, OURS):
             continue
-        steps = max(one["config"]["steps"] for one in found.of(task.name, OURS))
-        before = found.mean(task.name, "zero-shot", "mean_return", "greedy")
+        steps = max(one["curve"][-1]["steps"] for one in found.of(task.name, OURS))
+        ours, before = ([_mean_return(found, task.name, name, how) for how in HOW] for name in (OURS, "zero-shot"))
         theirs = f"{task.zoo['reward']:.3f}", f"{task.zoo['steps']:,.0f}"
-        lines.append(_line(task.name, *theirs, f"{reward:.3f}", f"{steps:,}", _number(before, 3)))
+        lines.append(_line(task.name, *theirs, *ours, f"{steps:,}", *before))
     return "\n".join(lines)
+
+
+def _mean_return(found: Found, task: str, method: str, how: str) -> str:
+    return _number(found.mean(task, method, "mean_return", how), 3)
 
 
 def aggregates(found: Found) -> str:
