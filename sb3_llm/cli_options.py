@@ -32,7 +32,7 @@ def zip_and_env(arguments: list[str], model: str | None) -> tuple[str | None, st
         raise SetupError(
             f"{' '.join(arguments)}" + (f" with --model {model}" if model else ""),
             "either MODEL.zip ENV, or --model NAME ENV",
-            "sb3-llm evaluate --model embedded MiniGrid-DoorKey-5x5-v0",
+            f"name one model, such as --model embedded {env_id}",
         )
     return (zips[0] if zips else None), env_id
 
