@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import typer
+from stable_baselines3 import PPO
 
 FENCED = re.compile(r"^```(?P<language>\w*)\n(?P<code>.*?)^```$", re.MULTILINE | re.DOTALL)
 
@@ -30,6 +31,13 @@ SHORT_OPTIONS = {
     "record": ("--episodes", "2"),
     "pretrain": ("--epochs", "1"),
 }
+
+
+class ShortPPO(PPO):
+    """Where a block takes SB3's own defaults, of 2,048 steps and ten epochs."""
+
+    def __init__(self, *args: Any, n_steps: int = 8, batch_size: int = 8, n_epochs: int = 1, **kwargs: Any) -> None:
+        super().__init__(*args, n_steps=n_steps, batch_size=batch_size, n_epochs=n_epochs, **kwargs)
 
 
 @dataclass(frozen=True)

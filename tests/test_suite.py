@@ -182,7 +182,7 @@ def test_ratios_and_bounds(tmp_path: Path) -> None:
     text = write_report(found.suite, results).with_name("report.md").read_text(encoding="utf-8")
     assert "| DoorKey-5x5 | mlp | >= 100 (100-100) | mlp | >= 20 (20-20) | mlp | >= 1 (1-1) |" in text
     assert "| DoorKey-5x5 | 0 | > 51,200 (0 of 2) |" in text
-    assert "| DoorKey-5x5 | 0.964 | 100,000 | 0.900 | 1,024 |  |" in text
+    assert "| DoorKey-5x5 | 0.964 | 100,000 | 0.900 | 0.900 | 512 |  |  |" in text
 
 
 def _made_up(looks: list[tuple[int, float, float]]) -> dict[str, Any]:

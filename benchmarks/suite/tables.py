@@ -74,7 +74,7 @@ def zoo(found: Found) -> str:
     for task in found.suite.tasks:
         if task.zoo is None or not found.of(task.name, OURS):
             continue
-        steps = max(one["curve"][-1]["steps"] for one in found.of(task.name, OURS))
+        steps = max(look["steps"] for one in found.of(task.name, OURS) for look in [{"steps": 0}, *one["curve"]])
         ours, before = ([_mean_return(found, task.name, name, how) for how in HOW] for name in (OURS, "zero-shot"))
         theirs = f"{task.zoo['reward']:.3f}", f"{task.zoo['steps']:,.0f}"
         lines.append(_line(task.name, *theirs, *ours, f"{steps:,}", *before))
