@@ -88,9 +88,9 @@ class Window:
             asked, device = [continuations[one] for one in which], scores.device
             tokens = [torch.tensor([len(ids) for ids in each.ids], device=device) for each in asked]
             words = [torch.tensor(each.word_counts, device=device) for each in asked]
-            counts = [pad_sequence(each, batch_first=True, padding_value=1) for each in (tokens, words)]
+            n_tokens, n_words = (pad_sequence(each, batch_first=True, padding_value=1) for each in (tokens, words))
             present = allowed[list(which), : scores.shape[1]]
-            log_policy: Tensor = self.policy._log_softmax(PhraseScores(scores, scores, *counts, present))
+            log_policy: Tensor = self.policy._log_softmax(PhraseScores(scores, scores, n_tokens, n_words, present))
             return log_policy
 
         return found
