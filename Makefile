@@ -10,7 +10,7 @@ demo: $(STAMP)  ## train the language model and the MLP, print the table: about 
 
 # One thread each: two processes whose threads wait for each other by spinning take several times as long.
 test: $(STAMP)  ## the tests, without the slow learning checks, in two processes
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist worksteal
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2
 
 test-all: $(STAMP)  ## all tests
 	$(BIN)/python -m pytest -q -m "slow or not slow" --timeout 3600
