@@ -27,9 +27,10 @@ SECTIONS: tuple[tuple[str, str, Callable[[Found], str]], ...] = (
     (
         "What it costs to get to 90 %: the best network against the language model",
         "How many times more environment steps and seconds the network needs that needs the fewest, with a 95 % "
-        "interval. A network's run that did not get there counts with what it was given, so the ratio is a lower "
-        "bound (>=). A language model that was there before training counts with its first rollout's steps, and with "
-        "the seconds that it took to load it. Tests are not counted in anybody's seconds; loading is, in everybody's. "
+        "interval where both have several seeds. A network's run that did not get there counts with what it was "
+        "given, so the ratio is a lower bound (>=). A language model that was there before training counts with its "
+        "first rollout's steps, and with the seconds that it took to load it. Tests are not counted in anybody's "
+        "seconds; loading is, in everybody's. "
         "Processor time does not grow when others use the machine.",
         lambda found: tables.ratios(found, 0.9),
     ),

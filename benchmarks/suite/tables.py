@@ -60,7 +60,7 @@ def ratios(found: Found, level: float) -> str:
         cells = []
         for unit in ("steps", "seconds", "processor_seconds"):
             ratio = found.ratio(task, level, unit)
-            cells += ["", ""] if ratio is None else [ratio[1], _times(*ratio)]
+            cells += ["", ""] if ratio is None else [ratio[1], _times(found, task, ratio)]
         if any(cells):
             lines.append(_line(task, *cells))
     return "\n".join(lines)
@@ -194,8 +194,11 @@ def _area(found: Found, method: str, tasks: Sequence[str]) -> str:
     return _share(float(np.mean(areas))) if areas else ""
 
 
-def _times(ratio: Estimate, _: str, bound: bool) -> str:
-    return f"{'>= ' if bound else ''}{_short(ratio.value)} ({_short(ratio.low)}-{_short(ratio.high)})"
+def _times(found: Found, task: str, ratio: tuple[Estimate, str, bool]) -> str:
+    estimate, network, bound = ratio
+    seeds = min(len(found.of(task, name)) for name in (OURS, network))
+    interval = f" ({_short(estimate.low)}-{_short(estimate.high)})" if seeds > 1 else ""
+    return f"{'>= ' if bound else ''}{_short(estimate.value)}{interval}"
 
 
 def _short(value: float) -> str:
