@@ -9,11 +9,16 @@ import pytest
 
 from sb3_llm.benchmarks.controls.results import Results, readme_table
 from sb3_llm.benchmarks.controls.tasks import TASKS, WORDED
+from sb3_llm.benchmarks.suite.config import load_suite
+from sb3_llm.benchmarks.suite.found import Found
+from sb3_llm.benchmarks.suite.report import as_markdown
+from sb3_llm.benchmarks.suite.store import Store
 from sb3_llm.benchmarks.zeroshot import OTHER_WORDS, RESULTS, wording_row
 from tests.blocks import blocks_of, run_python
 from tests.test_candidates import Cottage
 
 PAGE = Path(__file__).parent.parent / "README.md"
+FULL = RESULTS.parent / "full"
 README = PAGE.read_text(encoding="utf-8")
 NOT_HERE = ("textworld:", "Qwen/", "path/to/folder")
 
@@ -38,6 +43,17 @@ def test_its_wordings_table_is_what_was_played() -> None:
         name = row.removeprefix("lm, ")
         cells = [f"{(found.of(task, row) or {})['success']:.2f}".removeprefix("0") for task in WORDED]
         assert f"| {told.get(name, name.removeprefix('held-out '))} | {' | '.join(cells)} |" in README
+
+
+def test_the_report_is_what_the_cells_say() -> None:
+    assert as_markdown(Found(load_suite("full"), Store(FULL))) == (FULL / "report.md").read_text(encoding="utf-8")
+
+
+def test_its_suite_table_is_the_reports() -> None:
+    section = README.partition("## Against small networks")[2].partition("## ")[0]
+    rows = [line for line in section.splitlines() if line.startswith("|")]
+    assert len(rows) > 7
+    assert "\n".join(rows) in (FULL / "report.md").read_text(encoding="utf-8")
 
 
 @pytest.mark.filterwarnings("ignore")

@@ -93,8 +93,9 @@ def aggregates(found: Found) -> str:
         theirs, ours = found.scores(method, tasks), found.scores(OURS, tasks)
         if theirs is None or ours is None or method == OURS:
             continue
-        better = _estimate(bootstrap(probability_of_improvement, ours, theirs, resamples=1000))
-        iqms = [_estimate(bootstrap(interquartile_mean, each, resamples=1000)) for each in (theirs, ours)]
+        shown = _estimate if min(len(ours), len(theirs)) > 1 else _value
+        better = shown(bootstrap(probability_of_improvement, ours, theirs, resamples=1000))
+        iqms = [shown(bootstrap(interquartile_mean, each, resamples=1000)) for each in (theirs, ours)]
         area = _area(found, method, tasks)
         areas = f"{area} (ours {_area(found, OURS, tasks)})" if area else ""
         lines.append(_line(method, str(len(tasks)), str(len(theirs)), *iqms, better, areas))
@@ -209,6 +210,11 @@ def _estimate(estimate: Estimate | None) -> Cell:
     if estimate is None:
         return None
     return f"{_share(estimate.value)} ({_share(estimate.low)}-{_share(estimate.high)})"
+
+
+def _value(estimate: Estimate) -> str:
+    """One seed has no interval."""
+    return _share(estimate.value)
 
 
 def _share(value: float) -> str:
