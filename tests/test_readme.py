@@ -9,10 +9,11 @@ import pytest
 
 from sb3_llm.benchmarks.controls.results import Results, readme_table
 from sb3_llm.benchmarks.controls.tasks import TASKS, WORDED
+from sb3_llm.benchmarks.suite import tables
 from sb3_llm.benchmarks.suite.config import load_suite
 from sb3_llm.benchmarks.suite.found import Found
 from sb3_llm.benchmarks.suite.report import as_markdown
-from sb3_llm.benchmarks.suite.store import Store
+from sb3_llm.benchmarks.suite.store import Store, read_cell
 from sb3_llm.benchmarks.zeroshot import OTHER_WORDS, RESULTS, wording_row
 from tests.blocks import blocks_of, run_python
 from tests.test_candidates import Cottage
@@ -54,6 +55,34 @@ def test_its_suite_table_is_the_reports() -> None:
     rows = [line for line in section.splitlines() if line.startswith("|")]
     assert len(rows) > 7
     assert "\n".join(rows) in (FULL / "report.md").read_text(encoding="utf-8")
+
+
+def test_what_it_tells_of_single_runs_is_in_the_cells() -> None:
+    """Figures that stand in sentences, each sought with the words around it."""
+    locked, *others = (
+        read_cell(FULL / "cells" / f"{task}--llm--{seed}.json")
+        for task, seed in (
+            ("LockedRoom", 1),
+            ("PutNextLocal", 0),
+            ("PutNextLocal", 1),
+            *(("KeyCorridorS3R1", n) for n in (0, 1)),
+        )
+    )
+    before, after = (_two_digits(look["success"]) for look in locked["curve"][:2])
+    put = [_two_digits(one["final"]["sampled"]["success"]) for one in others[:2]]
+    corridor = [_two_digits(one["final"]["greedy"]["success"]) for one in others[2:]]
+    told = " ".join(README.split())
+    assert (
+        f"success from {before} to {after}, and it ended at {_two_digits(locked['final']['sampled']['success'])}"
+        in told
+    )
+    assert f"ends at {' and '.join(put)}" in told
+    assert f"greedy success {' and '.join(corridor)} of 200 episodes with two seeds" in told
+
+
+def _two_digits(share: float) -> str:
+    """As the report rounds: .94 for .935."""
+    return tables._share(share)
 
 
 @pytest.mark.filterwarnings("ignore")

@@ -185,6 +185,15 @@ def test_ratios_and_bounds(tmp_path: Path) -> None:
     assert "| DoorKey-5x5 | 0.964 | 100,000 | 0.900 | 0.900 | 512 |  |  |" in text
 
 
+def test_one_seed_has_no_interval(tmp_path: Path) -> None:
+    tasks, results = load_suite("quick", ["DoorKey-5x5"], ["llm", "mlp"], seeds=1).cells, Store(tmp_path)
+    for cell in tasks:
+        results.save(cell, _made_up([(0, 1.0, 1.0), (512, 9.0, 1.0)]), here())
+    text = write_report(Suite("quick", "", tuple(tasks)), results).with_name("report.md").read_text(encoding="utf-8")
+    assert "| DoorKey-5x5 | mlp | 1 | mlp | 1 | mlp | 1 |" in text
+    assert "| mlp | 1 | 1 | 1.00 | 1.00 | .50 |" in text
+
+
 def _made_up(looks: list[tuple[int, float, float]]) -> dict[str, Any]:
     final = {
         "policy": "sampled",
