@@ -67,17 +67,23 @@ class Ranks:
         return f"cuda:{self.local_rank % torch.cuda.device_count()}"
 
     def own(self, run: Run) -> Run:
-        """:return: the run with this process's seed: environments are seeded as those of one process that has all."""
-        return replace(run, seed=run.seed + self.rank * run.n_envs)
+        """
+        A process's part of a run. PPO's preset of ``target_kl`` is left out in several: they would stop apart.
+
+        :param run: as it was asked for
+        :return: the run with this process's seed: environments are seeded as those of one process that has all
+        """
+        alone = {"target_kl": None} if self.size > 1 and "target_kl" in run.hyperparameters else {}
+        return replace(run, seed=run.seed + self.rank * run.n_envs, settings=run.settings | alone)
 
     def share(self, timesteps: int) -> int:
         """:return: this process's part of the environment steps."""
         return -(-timesteps // self.size)
 
-    def check(self, algorithm: str, hyperparameters: Mapping[str, Any], run: str) -> None:
+    def check(self, algorithm: str, settings: Mapping[str, Any], run: str) -> None:
         """
         :param algorithm: of the run
-        :param hyperparameters: of the algorithm
+        :param settings: of the algorithm, as far as they were asked for
         :param run: all of the run, which has to be the same in all processes
         :raises SetupError: for what several processes can't do
         """
@@ -86,8 +92,8 @@ class Ranks:
         if algorithm == "trpo":
             given = "trpo in several processes, whose actor steps go past the optimizer, where gradients are averaged"
             raise SetupError(given, "ppo, a2c or maskable_ppo", "pass --algorithm ppo, or train in one process")
-        if hyperparameters.get("target_kl") is not None:
-            given = f"target_kl={hyperparameters['target_kl']} in several processes, which would stop apart"
+        if settings.get("target_kl") is not None:
+            given = f"target_kl={settings['target_kl']} in several processes, which would stop apart"
             raise SetupError(given, "no target_kl", "leave target_kl out, or train in one process")
         runs: list[Any] = [None] * self.size
         with _together():

@@ -60,7 +60,7 @@ def train(
     """
     others = list(callback or ())
     with join_ranks() as ranks:
-        ranks.check(run.algorithm, run.hyperparameters, repr(run))
+        ranks.check(run.algorithm, run.settings, repr(run))
         saved = resume and folder.model.exists()
         model, state = _resumed(run, folder, ranks) if saved else (_begun(run, ranks), None)
         checkpoints = Checkpoints(partial(folder.save, run, model), run.save_every, ranks, others, state)

@@ -5,6 +5,7 @@ import re
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -113,7 +114,7 @@ def test_weights_are_the_same_and_episodes_differ(together: Path) -> None:
 def alone(together: Path, model_folder: Path, max_grad_norm: float) -> dict[str, torch.Tensor]:
     """Weights of one process that trained on the data of both."""
     run = run_of(model_folder, n_envs=4)
-    model: Any = run.make_model(run.make_env(), max_grad_norm=max_grad_norm)
+    model: Any = run.make_model(run.make_env(), max_grad_norm=max_grad_norm, target_kl=None)
     model.set_logger(configure(None, []))
     model.policy.load_state_dict(kept(together, "weights", 0, 0))
     for step in range(16, UPDATES * 16 + 1, 16):
@@ -173,6 +174,13 @@ def test_shares() -> None:
     assert [Ranks(size=size).share(100) for size in (1, 2, 3)] == [100, 50, 34]
     run = Run("CartPole-v1", policy="mlp", seed=7, n_envs=4)
     assert [Ranks(rank, 3).own(run).seed for rank in range(3)] == [7, 11, 15]
+
+
+def test_several_processes_leave_the_presets_target_kl_out() -> None:
+    run = Run("sb3_llm/Maze3x3-v0")
+    assert run.hyperparameters["target_kl"] == Ranks().own(run).hyperparameters["target_kl"] == 0.02
+    assert Ranks(0, 2).own(run).hyperparameters["target_kl"] is None
+    Ranks(0, 2).own(replace(run, algorithm="a2c")).make_model(run.make_env())  # which has none
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])

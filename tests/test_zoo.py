@@ -57,6 +57,17 @@ def maze_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return train(folder, "ppo", MAZE, "ppo.yml", SMALL, options)
 
 
+@pytest.mark.parametrize(
+    ("file", "algorithm"), [("ppo", "ppo"), ("a2c", "a2c"), ("trpo", "trpo"), ("ppo_mask", "maskable_ppo")]
+)
+def test_numbers_are_those_of_the_presets(file: str, algorithm: str) -> None:
+    written = yaml.safe_load((CONFIGS / f"{file}.yml").read_text())["default"]
+    chosen = presets(algorithm)
+    scale = chosen.pop("policy_kwargs").get("lm_lr_scale")
+    assert written.pop("policy_kwargs").get("lm_lr_scale", scale) == scale
+    assert {name: written.get(name) for name in chosen} == chosen
+
+
 def test_evaluates_and_logs(maze_run: Path) -> None:
     assert (maze_run.parent / "best_model.zip").exists()
     config = yaml.unsafe_load((maze_run.parent / maze_run.stem / "config.yml").read_text())

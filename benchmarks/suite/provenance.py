@@ -31,7 +31,7 @@ WORLDS = {
 ASIDE = {
     *("cli.py", "cli_options.py", "cli_pretrain.py", "cli_watch.py", "__main__.py", "__init__.py", "doctor", "watch"),
     *("explain", "instruct", "diary", "safety", "pickles.py", "folder.py", "callbacks.py", "alarms.py", "probes.py"),
-    *("looking_on.py", "resume.py", "zoo.py"),
+    *("looking_on.py", "resume.py", "zoo.py", "training.py", "distributed.py"),
     *(f"pretrain/{name}.py" for name in ("card", "correct", "corrections", "publish", "settings", "tokenizer")),
     "pretrain/train.py",
 }
