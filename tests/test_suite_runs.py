@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -155,7 +156,10 @@ def test_interrupted_and_gone_on_with(small: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     arguments = ["--suite", str(suite), "--out", str(out), "--work", str(tmp_path), "--jobs", "1"]
     run = subprocess.Popen(
-        [sys.executable, "-m", "sb3_llm", "benchmark", *arguments], stdout=subprocess.PIPE, text=True
+        [sys.executable, "-m", "sb3_llm", "benchmark", *arguments],
+        stdout=subprocess.PIPE,
+        text=True,
+        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),  # which tests in the background inherit ignored
     )
     done = out / "cells" / "Maze-5x5--random--0.json"
     end = time.monotonic() + 120
