@@ -159,7 +159,7 @@ def test_interrupted_and_gone_on_with(small: Path, tmp_path: Path) -> None:
         [sys.executable, "-m", "sb3_llm", "benchmark", *arguments],
         stdout=subprocess.PIPE,
         text=True,
-        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),  # which tests in the background inherit ignored
+        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),  # in the background it would be ignored
     )
     done = out / "cells" / "Maze-5x5--random--0.json"
     end = time.monotonic() + 120
