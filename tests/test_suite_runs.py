@@ -168,7 +168,10 @@ def test_interrupted_and_gone_on_with(small: Path, tmp_path: Path) -> None:
     kept = done.read_bytes()
     time.sleep(1)
     run.send_signal(signal.SIGINT)
-    said, _ = run.communicate(timeout=60)
+    try:
+        said, _ = run.communicate(timeout=60)
+    finally:
+        run.kill()
     assert run.returncode == 130
     assert "Interrupted; what is finished is kept" in said
     shorter = _written(tmp_path / "long.yaml", SMALL | {"groups": [groups[0] | {"methods": {"random": 0, "mlp": 128}}]})
