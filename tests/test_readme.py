@@ -64,8 +64,8 @@ def test_what_it_tells_of_single_runs_is_in_the_cells() -> None:
         for task in ("PutNextLocal", "KeyCorridorS3R1")
     )
     told = " ".join(README.split())
-    assert f"ends at {' and '.join(_two_digits(one['sampled']['success']) for one in put)}" in told
-    greedy = " and ".join(_two_digits(one["greedy"]["success"]) for one in corridor)
+    assert f"ends at {' and '.join(tables._share(one['sampled']['success']) for one in put)}" in told
+    greedy = " and ".join(tables._share(one["greedy"]["success"]) for one in corridor)
     assert f"greedy success {greedy} of 200 episodes with two seeds" in told
 
 
@@ -76,11 +76,6 @@ def test_what_training_did_to_locked_room_is_in_the_report() -> None:
     told = " ".join(README.split())
     then = sampled[1].split(" ")[0]
     assert f"one update took greedy success from {before} to {after} (sampled: {then} after it)" in told
-
-
-def _two_digits(share: float) -> str:
-    """As the report rounds: .94 for .935."""
-    return tables._share(share)
 
 
 @pytest.mark.filterwarnings("ignore")
