@@ -21,7 +21,7 @@ RESULTS = Path(__file__).parent / "results" / "dialogue.json"
 N_ENVS, TEST_SEED, EXPERT_EPISODES = 16, 10_000, 20_000
 FEW = 64  # test dialogues before training, which are long
 #: The presets with a higher learning rate, which the value head needs; the model forgets at more than a tenth of it.
-LLM = presets("ppo") | {"learning_rate": 3e-4, "target_kl": None, "policy_kwargs": {"lm_lr_scale": 0.1}}
+LLM = presets("ppo") | {"learning_rate": 3e-4, "n_epochs": 3, "target_kl": None, "policy_kwargs": {"lm_lr_scale": 0.1}}
 MLP = {"n_steps": 128, "batch_size": 256, "n_epochs": 10, "learning_rate": 1e-3, "ent_coef": 0.01}
 
 

@@ -63,7 +63,7 @@ def profile(
 ) -> None:
     """Print which share of PPO's wall time is spent outside the language model's forward and backward."""
     torch.set_num_threads(threads)
-    settings = HYPERPARAMETERS["ppo", "llm"] | {"target_kl": None}  # so that all epochs are run
+    settings = HYPERPARAMETERS["ppo", "llm"] | {"target_kl": None}  # so that all of it is run
     model = PPO(LLMPolicy, make_vec_env(env_id, N_ENVS, seed=0), seed=0, device="cpu", **settings)
     _, callback = model._setup_learn(10**6, None)
     shares: dict[str, list[float]] = {}

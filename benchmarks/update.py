@@ -64,7 +64,7 @@ def _alternate(models: dict[str, PPO], repeats: int) -> dict[str, list[float]]:
 
 def _rolled_out(env_id: str, **policy_kwargs: object) -> PPO:
     """A model whose rollout buffer is full, as before its first update."""
-    settings = HYPERPARAMETERS["ppo", "llm"] | {"target_kl": None}  # so that all epochs are run
+    settings = HYPERPARAMETERS["ppo", "llm"] | {"target_kl": None}  # so that all of it is run
     env = make_vec_env(env_id, N_ENVS, seed=0)
     model = PPO(LLMPolicy, env, policy_kwargs=policy_kwargs, seed=0, device="cpu", **settings)
     _, callback = model._setup_learn(10**6, None)

@@ -51,6 +51,10 @@ def test_ppo_ends_an_update_that_goes_far() -> None:
     assert [presets(name).get("target_kl") for name in ALGORITHMS] == [0.02, None, 0.03, 0.02]
 
 
+def test_ppo_goes_over_its_data_once() -> None:
+    assert [presets(name).get("n_epochs") for name in ALGORITHMS] == [1, None, None, 1]
+
+
 def test_a_preset_is_a_dict_of_ones_own() -> None:
     presets("ppo")["policy_kwargs"]["finetune"] = "head"
     presets("ppo")["n_steps"] = 1
