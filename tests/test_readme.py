@@ -1,6 +1,7 @@
 """The README's figures are those of the files that were measured; its code runs."""
 
 import json
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -60,13 +61,18 @@ def test_its_suite_table_is_the_reports() -> None:
 def test_what_it_tells_of_single_runs_is_in_the_cells() -> None:
     """Figures that stand in sentences, each sought with the words around it."""
     put, corridor = (
-        [read_cell(FULL / "cells" / f"{task}--llm--{seed}.json")["final"] for seed in (0, 1)]
+        [read_cell(FULL / "cells" / f"{task}--llm--{seed}.json")["final"] for seed in (0, 1, 2)]
         for task in ("PutNextLocal", "KeyCorridorS3R1")
     )
     told = " ".join(README.split())
-    assert f"ends at {' and '.join(tables._share(one['sampled']['success']) for one in put)}" in told
-    greedy = " and ".join(tables._share(one["greedy"]["success"]) for one in corridor)
-    assert f"greedy success {greedy} of 200 episodes with two seeds" in told
+    assert f"ends at {_listed(one['sampled']['success'] for one in put)} of 200" in told
+    greedy = _listed(one["greedy"]["success"] for one in corridor)
+    assert f"greedy success {greedy} of 200 episodes with three seeds" in told
+
+
+def _listed(shares: Iterable[float]) -> str:
+    *others, last = map(tables._share, shares)
+    return f"{', '.join(others)} and {last}"
 
 
 def test_what_training_did_to_locked_room_is_in_the_report() -> None:
