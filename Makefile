@@ -5,7 +5,7 @@ STAMP := $(VENV)/installed
 
 .PHONY: demo test test-all lint type docs bench clean
 
-demo: $(STAMP)  ## train the language model and the MLP, print the table: about 8 minutes on 2 cores
+demo: $(STAMP)  ## train the language model and the MLP, print the table: about 5 minutes on 2 cores
 	$(BIN)/python -m benchmarks demo
 
 # One thread each: two processes whose threads wait for each other by spinning take several times as long.
