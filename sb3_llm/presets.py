@@ -30,8 +30,8 @@ ALGORITHMS: dict[str, dict[str, Any]] = {
 #: The language model's learning rate by tuning mode, as a multiple of the algorithm's, for a model of some 2 million
 #: parameters: as good as any in the sweep of benchmarks/LOG.md ("learning rates by tuning mode").
 SMALL = {"full": 1.0, "lora": 3.0, "top": 1.0, "head": 3.0}
-#: But for whole models in PPO, which goes over its data several times: at 1.0 the fifth embedded model loses again what
-#: it learnt (benchmarks/LOG.md, "the fifth embedded model").
+#: But for whole models in PPO: at 1.0 the fifth embedded model loses again what it learnt (benchmarks/LOG.md, "the
+#: fifth embedded model"), and near it with one epoch too ("one epoch in PPO's presets").
 PPO_SMALL = SMALL | {"full": 0.3}
 #: For hundreds of millions and more. Not measured here: 5e-6 for whole models and 1e-5 for adapters lie between what
 #: GLAM (1e-6), TWOSOME (1e-6) and usual LoRA tuning (1e-4) take.

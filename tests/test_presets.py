@@ -38,7 +38,7 @@ def test_large_models_warm_their_value_head_up() -> None:
     assert presets("ppo", size="large")["policy_kwargs"]["lm_lr_scale"] < 0.1
 
 
-def test_whole_small_models_are_tuned_slower_by_what_goes_over_its_data_again() -> None:
+def test_whole_small_models_are_tuned_slower_by_ppo() -> None:
     scales = {name: presets(name)["policy_kwargs"].get("lm_lr_scale") for name in ALGORITHMS}
     assert scales == {"ppo": 0.3, "a2c": 1.0, "trpo": None, "maskable_ppo": 0.3}
     assert (
