@@ -185,6 +185,18 @@ def test_ratios_and_bounds(tmp_path: Path) -> None:
     assert "| DoorKey-5x5 | 0.964 | 100,000 | 0.900 | 0.900 | 512 |  |  |" in text
 
 
+def test_a_language_model_that_did_not_arrive_has_no_ratio(tmp_path: Path) -> None:
+    """But the row stays, and says so."""
+    tasks = load_suite("quick", ["DoorKey-5x5"], ["llm", "mlp"]).cells
+    results = Store(tmp_path)
+    for cell in tasks:
+        arrived = cell.method.name == "mlp" or cell.seed == 0
+        results.save(cell, _made_up([(0, 1.0, 0.0), (512, 9.0, 1.0 if arrived else 0.8)]), here())
+    text = write_report(Suite("quick", "", tuple(tasks)), results).with_name("report.md").read_text(encoding="utf-8")
+    told = "ours: 1 of 2 runs"
+    assert f"| DoorKey-5x5 |  | {told} |  | {told} |  | {told} |" in text
+
+
 def test_one_seed_has_no_interval(tmp_path: Path) -> None:
     tasks, results = load_suite("quick", ["DoorKey-5x5"], ["llm", "mlp"], seeds=1).cells, Store(tmp_path)
     for cell in tasks:

@@ -29,8 +29,9 @@ SECTIONS: tuple[tuple[str, str, Callable[[Found], str]], ...] = (
         "How many times more environment steps and seconds the network needs that needs the fewest, with a 95 % "
         "interval where both have several seeds. A network's run that did not get there counts with what it was "
         "given, so the ratio is a lower bound (>=). A language model that was there before training counts with its "
-        "first rollout's steps, and with the seconds that it took to load it. Tests are not counted in anybody's "
-        "seconds; loading is, in everybody's. "
+        "first rollout's steps, and with the seconds that it took to load it. Where not all of its runs got there, "
+        "there is no ratio, and their number stands. Tests are not counted in anybody's seconds; loading is, in "
+        "everybody's. "
         "Processor time does not grow when others use the machine.",
         lambda found: tables.ratios(found, 0.9),
     ),

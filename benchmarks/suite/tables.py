@@ -52,7 +52,7 @@ def reached(found: Found, level: float, unit: str) -> str:
 
 
 def ratios(found: Found, level: float) -> str:
-    """:return: how many times what the language model costs the best network does."""
+    """:return: how many times what the language model costs the best network does; or how many of its runs arrived."""
     lines = _head(
         "task", "best network", "x fewer steps", "best network", "x less time", "best network", "x processor time"
     )
@@ -60,7 +60,7 @@ def ratios(found: Found, level: float) -> str:
         cells = []
         for unit in ("steps", "seconds", "processor_seconds"):
             ratio = found.ratio(task, level, unit)
-            cells += ["", ""] if ratio is None else [ratio[1], _times(found, task, ratio)]
+            cells += ["", _arrived(found, task, level)] if ratio is None else [ratio[1], _times(found, task, ratio)]
         if any(cells):
             lines.append(_line(task, *cells))
     return "\n".join(lines)
@@ -200,6 +200,14 @@ def _times(found: Found, task: str, ratio: tuple[Estimate, str, bool]) -> str:
     seeds = min(len(found.of(task, name)) for name in (OURS, network))
     interval = f" ({_short(estimate.low)}-{_short(estimate.high)})" if seeds > 1 else ""
     return f"{'>= ' if bound else ''}{_short(estimate.value)}{interval}"
+
+
+def _arrived(found: Found, task: str, level: float) -> str:
+    """:return: with how many seeds the language model got there; nothing where all did or no network was tried"""
+    ends = found.reached(task, OURS, level)
+    arrived = sum(not end.censored for end in ends)
+    contest = found.best_network(task, level, "steps") is not None
+    return f"ours: {arrived} of {len(ends)} runs" if contest and arrived < len(ends) else ""
 
 
 def _short(value: float) -> str:
