@@ -61,13 +61,33 @@ def test_its_suite_table_is_the_reports() -> None:
 def test_what_it_tells_of_single_runs_is_in_the_cells() -> None:
     """Figures that stand in sentences, each sought with the words around it."""
     put, corridor = (
-        [read_cell(FULL / "cells" / f"{task}--llm--{seed}.json")["final"] for seed in (0, 1, 2)]
+        [read_cell(FULL / "cells" / f"{task}--llm--{seed}.json")["final"] for seed in range(5)]
         for task in ("PutNextLocal", "KeyCorridorS3R1")
     )
     told = " ".join(README.split())
     assert f"ends at {_listed(one['sampled']['success'] for one in put)} of 200" in told
     greedy = _listed(one["greedy"]["success"] for one in corridor)
-    assert f"greedy success {greedy} of 200 episodes with three seeds" in told
+    assert f"greedy success {greedy} of 200 episodes with five seeds" in told
+
+
+def test_what_it_tells_of_who_arrived_is_in_the_cells() -> None:
+    """With how many of five seeds: networks within a million steps, and ours before any training."""
+    told, found = " ".join(README.split()), Found(load_suite("full"), Store(FULL))
+    count = ("none", "one", "two", "three", "four", "all").__getitem__
+
+    def late(task: str, method: str) -> int:
+        ends = found.reached(task, method, 0.9)
+        assert len(ends) == 5
+        return sum(end.censored for end in ends)
+
+    tasks = "MultiRoom-N4-S5", "LockedRoom"
+    rooms, locked = (min(late(task, name) for name in ("mlp", "cnn-view")) for task in tasks)
+    assert f"{count(rooms)} of MultiRoom's five and {count(locked)} of LockedRoom's" in told
+    ours = late("PutNextLocal", "llm")
+    assert late("PutNextLocal", "mlp") == late("PutNextLocal", "cnn-view") == 5
+    assert f"In PutNextLocal no network's run arrived and {count(ours)} of ours did not either" in told
+    later = sum(end.steps > 0 for end in found.reached("UnlockPickup", "llm", 0.9))
+    assert f"with {count(later)} seeds of UnlockPickup, does it have to be trained" in told
 
 
 def _listed(shares: Iterable[float]) -> str:
