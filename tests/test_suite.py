@@ -4,9 +4,12 @@ import re
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
 import yaml
 
+from sb3_llm.benchmarks.controls.networks import NETWORKS
 from sb3_llm.benchmarks.suite.config import FOLDER, Cell, Method, Suite, Task, load_suite, suites
 from sb3_llm.benchmarks.suite.found import Found
 from sb3_llm.benchmarks.suite.players import AXES, PLAYERS
@@ -148,6 +151,22 @@ def test_players(task: str, method: str, steps: int, axes: tuple[str, ...], tmp_
         assert 0 < found["costs"]["trained"] <= found["costs"]["parameters"]
     assert set(found["generalisation"]) == (set(axes) - {"size-8"} if method == "mlp-view" else set(axes))
     assert (found["fluency"] is None) == (not method.startswith(("llm", "zero")))
+
+
+@pytest.mark.parametrize("method", ["mlp-cloned", "cnn-cloned"])
+@pytest.mark.parametrize("task", ["DoorKey-5x5", "UnlockPickup"])
+def test_cloned_networks_begin_as_they_were_cloned(
+    task: str, method: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    player = PLAYERS["cloned"](_cell(task, method), tmp_path)
+    env = player.world(player.kwargs)
+    cloned = NETWORKS[method[:3]]("grid", env.observation_space.shape[0]).eval()
+    monkeypatch.setattr("sb3_llm.benchmarks.suite.players.kept_network", lambda *_: (cloned, {}))
+    obs = torch.from_numpy(np.stack([env.reset(seed=seed)[0] for seed in range(3)]))
+    logits = cloned(obs.float())[:, env.offered]
+    policy = player.make().policy
+    torch.testing.assert_close(policy.get_distribution(obs).distribution.probs, logits.softmax(-1))
+    assert run_cell(_cell(task, method, steps=128), tmp_path)["costs"]["trained"] > 5e5
 
 
 def test_looks_change_nothing(tmp_path: Path) -> None:

@@ -67,7 +67,9 @@ class ClonedTrunk(BaseFeaturesExtractor):
             whole.head = nn.Sequential(*list(whole.head.children())[:-1])
             self.trunk: nn.Module = whole
         else:
-            self.trunk = whole[:-1]
+            self.trunk = nn.Sequential(
+                *list(whole.children())[:-1]
+            )  # a slice would call the class with other arguments
 
     def forward(self, inputs: Tensor) -> Tensor:
         """:return: (B, features) of inputs (B, N)."""
