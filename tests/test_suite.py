@@ -201,6 +201,7 @@ def test_ratios_and_bounds(tmp_path: Path) -> None:
     text = write_report(found.suite, results).with_name("report.md").read_text(encoding="utf-8")
     assert "| DoorKey-5x5 | mlp | >= 100 (100-100) | mlp | >= 20 (20-20) | mlp | >= 1 (1-1) |" in text
     assert "| DoorKey-5x5 | 0 | > 51,200 (0 of 2) |" in text
+    assert "cloned from the same stories" not in text.partition("## Success")[2].partition("## How each")[0]
     assert "| DoorKey-5x5 | 0.964 | 100,000 | 0.900 | 0.900 | 512 |  |  |" in text
 
 
@@ -214,6 +215,35 @@ def test_a_language_model_that_did_not_arrive_has_no_ratio(tmp_path: Path) -> No
     text = write_report(Suite("quick", "", tuple(tasks)), results).with_name("report.md").read_text(encoding="utf-8")
     told = "ours: 1 of 2 runs"
     assert f"| DoorKey-5x5 |  | {told} |  | {told} |  | {told} |" in text
+
+
+def test_where_no_network_was_tried_there_is_no_contest(tmp_path: Path) -> None:
+    tasks, results = load_suite("quick", ["DoorKey-5x5", "Unlock"], ["llm", "mlp"]).cells, Store(tmp_path)
+    for cell in tasks:
+        if cell.method.name == "llm" or cell.task.name == "DoorKey-5x5":
+            results.save(cell, _made_up([(0, 1.0, 0.0), (512, 9.0, 0.8)]), here())
+    text = write_report(Suite("quick", "", tuple(tasks)), results).with_name("report.md").read_text(encoding="utf-8")
+    contest = text.partition("x processor time |")[2].partition("\n\n")[0]
+    assert "| DoorKey-5x5 |" in contest
+    assert "| Unlock |" not in contest
+    assert "| Unlock |" in text
+
+
+def test_the_median_is_told_and_how_many_arrived(tmp_path: Path) -> None:
+    tasks, results = load_suite("full", ["DoorKey-8x8"], ["llm", "mlp-cloned"], seeds=5).cells, Store(tmp_path)
+    arrivals = {"llm": (0, 0, 512, 512, 1024), "mlp-cloned": (512, 1024, None, None, None)}
+    for cell in tasks:
+        at = arrivals[cell.method.name][cell.seed]
+        looks = [(steps, steps / 100, float(at is not None and steps >= at)) for steps in (0, 512, 1024, 2048)]
+        results.save(cell, _made_up(looks), here())
+    text = write_report(Suite("full", "", tuple(tasks)), results).with_name("report.md").read_text(encoding="utf-8")
+    assert (
+        "## Steps to 90 %\n\n| task | llm | mlp-cloned |\n|---|---|---|\n| DoorKey-8x8 | 512 | > 2,048 (2 of 5) |"
+        in text
+    )
+    assert "| DoorKey-8x8 | 5.1 | > 20 (2 of 5) |" in text
+    beside = text.partition("## Against networks cloned")[2].partition("## ")[0]
+    assert ".50 (.50-.50)" in beside, "all of them end alike"
 
 
 def test_one_seed_has_no_interval(tmp_path: Path) -> None:

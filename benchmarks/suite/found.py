@@ -11,6 +11,7 @@ from sb3_llm.benchmarks.suite.store import Store
 
 Figures = dict[str, Any]  # of a cell, as its JSON file holds them
 NETWORKS = ("mlp", "mlp-view", "cnn", "cnn-view")  # that start from nothing
+CLONED = ("mlp-cloned", "cnn-cloned")  # that start from the language model's own stories
 OURS = "llm"
 
 
@@ -79,9 +80,9 @@ class Found:
         """:return: for each seed that trained, when it got to a level of success."""
         return [first_reaching(one["curve"], level) for one in self.of(task, method) if one["curve"]]
 
-    def scores(self, method: str, tasks: Sequence[str]) -> Scores | None:
-        """:return: final sampled success (runs, tasks), as many runs as every task has; None if one has none."""
-        columns = [[one["final"]["sampled"]["success"] for one in self.of(task, method)] for task in tasks]
+    def scores(self, method: str, tasks: Sequence[str], how: str = "sampled") -> Scores | None:
+        """:return: final success (runs, tasks), as many runs as every task has; None if one has none."""
+        columns = [[one["final"][how]["success"] for one in self.of(task, method)] for task in tasks]
         n_runs = min(map(len, columns), default=0)
         if not n_runs or any(None in column for column in columns):
             return None
@@ -96,7 +97,7 @@ class Found:
 
         def cost(each: tuple[str, list[Reached]]) -> tuple[float, float]:
             ends = each[1]
-            mean = float(np.mean(np.log([getattr(end, unit) for end in ends])))
+            mean = float(np.mean(np.log([max(getattr(end, unit), 1e-9) for end in ends])))  # 0: before training
             return float(np.mean([end.censored for end in ends])), mean
 
         return min(known, key=cost)

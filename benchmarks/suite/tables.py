@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from sb3_llm.benchmarks.suite.found import OURS, Found
+from sb3_llm.benchmarks.suite.found import CLONED, OURS, Found
 from sb3_llm.benchmarks.suite.statistics import (
     Estimate,
     Reached,
@@ -47,7 +47,7 @@ def lengths(found: Found) -> str:
 
 
 def reached(found: Found, level: float, unit: str) -> str:
-    """:return: steps or seconds until a level of success, geometric mean over seeds; ">" where not all arrived."""
+    """:return: steps or seconds until a level of success, the median of the seeds; ">" where that one did not arrive."""
     return _by_task(found, lambda task, method: _ends(found.reached(task, method, level), unit))
 
 
@@ -100,6 +100,27 @@ def aggregates(found: Found) -> str:
         areas = f"{area} (ours {_area(found, OURS, tasks)})" if area else ""
         lines.append(_line(method, str(len(tasks)), str(len(theirs)), *iqms, better, areas))
     return "\n".join(lines)
+
+
+def cloned(found: Found) -> str:
+    """:return: task by task beside networks that were cloned from the same stories, and how probably ours is better."""
+    names = [name for name in CLONED if name in found.methods]
+    columns = ("sampled", "ours is better", "greedy", "ours is better")
+    lines = _head("task", "ours: sampled", "greedy", *(f"{name}: {column}" for name in names for column in columns))
+    for task in found.tasks:
+        theirs = [cell for name in names for how in HOW for cell in _beside(found, task, name, how)]
+        if found.of(task, OURS) and any(theirs):
+            lines.append(_line(task, *(_estimate(found.success(task, OURS, how)) for how in HOW), *theirs))
+    return "\n".join(lines)
+
+
+def _beside(found: Found, task: str, method: str, how: str) -> tuple[Cell, Cell]:
+    ours, theirs = (found.scores(name, [task], how) for name in (OURS, method))
+    if ours is None or theirs is None:
+        return None, None
+    shown = _estimate if min(len(ours), len(theirs)) > 1 else _value
+    better = bootstrap(probability_of_improvement, ours, theirs, resamples=1000)
+    return _estimate(found.success(task, method, how)), shown(better)
 
 
 def generalisation(found: Found) -> str:
@@ -176,12 +197,12 @@ def _by_task(found: Found, cell: Callable[[str, str], Cell]) -> str:
 def _ends(ends: Sequence[Reached], unit: str) -> Cell:
     if not ends:
         return None
-    mean = float(np.exp(np.mean(np.log([max(getattr(end, unit), 1e-9) for end in ends]))))
-    if all(getattr(end, unit) == 0 for end in ends):
-        mean = 0.0
+    ordered = sorted(ends, key=lambda end: (end.censored, getattr(end, unit)))
+    middle = [ordered[(len(ends) - 1) // 2], ordered[len(ends) // 2]]
+    median = float(np.mean([getattr(end, unit) for end in middle]))
     arrived = sum(not end.censored for end in ends)
-    said = f"{mean:,.0f}" if mean >= 10 or mean == 0 else f"{mean:.1f}"
-    return said if arrived == len(ends) else f"> {said} ({arrived} of {len(ends)})"
+    said = f"{'> ' if middle[1].censored else ''}{median:,.{0 if median >= 10 or median == 0 else 1}f}"
+    return said if arrived == len(ends) else f"{said} ({arrived} of {len(ends)})"
 
 
 def _area(found: Found, method: str, tasks: Sequence[str]) -> str:
