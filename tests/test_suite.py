@@ -218,11 +218,12 @@ def test_a_language_model_that_did_not_arrive_has_no_ratio(tmp_path: Path) -> No
 
 
 def test_where_no_network_was_tried_there_is_no_contest(tmp_path: Path) -> None:
-    tasks, results = load_suite("quick", ["DoorKey-5x5", "Unlock"], ["llm", "mlp"]).cells, Store(tmp_path)
+    tasks = load_suite("full", ["DoorKey-5x5", "Unlock"], ["llm", "mlp"], seeds=2).cells
+    results = Store(tmp_path)
     for cell in tasks:
         if cell.method.name == "llm" or cell.task.name == "DoorKey-5x5":
             results.save(cell, _made_up([(0, 1.0, 0.0), (512, 9.0, 0.8)]), here())
-    text = write_report(Suite("quick", "", tuple(tasks)), results).with_name("report.md").read_text(encoding="utf-8")
+    text = write_report(Suite("full", "", tuple(tasks)), results).with_name("report.md").read_text(encoding="utf-8")
     contest = text.partition("x processor time |")[2].partition("\n\n")[0]
     assert "| DoorKey-5x5 |" in contest
     assert "| Unlock |" not in contest
@@ -237,13 +238,10 @@ def test_the_median_is_told_and_how_many_arrived(tmp_path: Path) -> None:
         looks = [(steps, steps / 100, float(at is not None and steps >= at)) for steps in (0, 512, 1024, 2048)]
         results.save(cell, _made_up(looks), here())
     text = write_report(Suite("full", "", tuple(tasks)), results).with_name("report.md").read_text(encoding="utf-8")
-    assert (
-        "## Steps to 90 %\n\n| task | llm | mlp-cloned |\n|---|---|---|\n| DoorKey-8x8 | 512 | > 2,048 (2 of 5) |"
-        in text
-    )
+    assert "| DoorKey-8x8 | 512 | > 2,048 (2 of 5) |" in text
     assert "| DoorKey-8x8 | 5.1 | > 20 (2 of 5) |" in text
     beside = text.partition("## Against networks cloned")[2].partition("## ")[0]
-    assert ".50 (.50-.50)" in beside, "all of them end alike"
+    assert "| .40 (.00-.80) | .80 (.60-1.00) |" in beside
 
 
 def test_one_seed_has_no_interval(tmp_path: Path) -> None:

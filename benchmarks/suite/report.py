@@ -54,8 +54,8 @@ SECTIONS: tuple[tuple[str, str, Callable[[Found], str]], ...] = (
     ),
     (
         "Against networks cloned from the same stories",
-        "Success after training, and how probably a run of the language model is better, ties half. They see the same as "
-        "numbers, so that other words change nothing for them; what they read of missions is which words occur.",
+        "Success after training, and how probably a run of the language model is better, ties half. They see the same "
+        "as numbers, so that other words change nothing for them; what they read of missions is which words occur.",
         tables.cloned,
     ),
     (

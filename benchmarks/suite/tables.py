@@ -47,7 +47,7 @@ def lengths(found: Found) -> str:
 
 
 def reached(found: Found, level: float, unit: str) -> str:
-    """:return: steps or seconds until a level of success, the median of the seeds; ">" where that one did not arrive."""
+    """:return: steps or seconds until a level of success, the median of the seeds; ">" where it did not arrive."""
     return _by_task(found, lambda task, method: _ends(found.reached(task, method, level), unit))
 
 
