@@ -90,6 +90,17 @@ def test_what_it_tells_of_who_arrived_is_in_the_cells() -> None:
     assert f"with {count(later)} seeds of UnlockPickup, does it have to be trained" in told
 
 
+def test_what_a_cloned_network_does_is_in_the_cells() -> None:
+    told, found = " ".join(README.split()), Found(load_suite("full"), Store(FULL))
+    hard = "DoorKey-8x8", "UnlockPickup", "KeyCorridorS3R1", "LockedRoom", "MultiRoom-N4-S5", "PutNextLocal"
+    first = [end.steps == 0 and not end.censored for task in hard for end in found.reached(task, "mlp-cloned", 0.9)]
+    assert (len(first), sum(first)) == (6, 4)
+    assert "90 % before any reinforcement learning too in four of the six hardest of these tasks (one seed)" in told
+    ends = [found.success(task, "mlp-cloned") for task in ("KeyCorridorS3R1", "PutNextLocal")]
+    shares = [tables._share(end.value) for end in ends if end is not None]
+    assert f"it ends KeyCorridorS3R1 at {shares[0]} and PutNextLocal at {shares[1]}" in told
+
+
 def _listed(shares: Iterable[float]) -> str:
     *others, last = map(tables._share, shares)
     return f"{', '.join(others)} and {last}"
