@@ -1,6 +1,7 @@
 """The benchmark suite: what there is to run, cells, which are real and small here, and the report."""
 
 import re
+import time
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import torch
 import yaml
 
 from sb3_llm.benchmarks.controls.networks import NETWORKS
+from sb3_llm.benchmarks.controls.numbers import CommonNumbers
 from sb3_llm.benchmarks.suite.config import FOLDER, Cell, Method, Suite, Task, load_suite, suites
 from sb3_llm.benchmarks.suite.found import Found
 from sb3_llm.benchmarks.suite.players import AXES, PLAYERS
@@ -158,15 +160,23 @@ def test_players(task: str, method: str, steps: int, axes: tuple[str, ...], tmp_
 def test_cloned_networks_begin_as_they_were_cloned(
     task: str, method: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    env_id = _cell(task, method).task.env_id
+    cloned = NETWORKS[method[:3]]("grid", CommonNumbers(gym_make(env_id)).observation_space.shape[0]).eval()
+
+    def slowly(*_: Any) -> tuple[Any, dict[str, Any]]:
+        time.sleep(1.5)
+        return cloned, {}
+
+    monkeypatch.setattr("sb3_llm.benchmarks.suite.players.kept_network", slowly)
     player = PLAYERS["cloned"](_cell(task, method), tmp_path)
     env = player.world(player.kwargs)
-    cloned = NETWORKS[method[:3]]("grid", env.observation_space.shape[0]).eval()
-    monkeypatch.setattr("sb3_llm.benchmarks.suite.players.kept_network", lambda *_: (cloned, {}))
     obs = torch.from_numpy(np.stack([env.reset(seed=seed)[0] for seed in range(3)]))
     logits = cloned(obs.float())[:, env.offered]
     policy = player.make().policy
     torch.testing.assert_close(policy.get_distribution(obs).distribution.probs, logits.softmax(-1))
-    assert run_cell(_cell(task, method, steps=128), tmp_path)["costs"]["trained"] > 5e5
+    found = run_cell(_cell(task, method, steps=128), tmp_path)
+    assert found["costs"]["trained"] > 5e5
+    assert found["curve"][0]["seconds"] < 1.5, "cloning counts no more than pretraining does"
 
 
 def test_looks_change_nothing(tmp_path: Path) -> None:

@@ -133,10 +133,13 @@ class Network(Player):
 class Cloned(Player):
     """A network cloned from the language model's own stories."""
 
+    def __init__(self, cell: Cell, work: Path) -> None:
+        super().__init__(cell, work)
+        assert self.method.network is not None
+        self.network, _ = kept_network(work, self.method.network, self._kind(), DEMONSTRATIONS)
+
     def make(self) -> Any:
         method, env = self.method, sb3_make_vec_env(self._making(self.kwargs), N_ENVS, self.cell.seed)
-        assert method.network is not None
-        network, _ = kept_network(self.work, method.network, self._kind(), DEMONSTRATIONS)
         extractor = {"network": method.network, "kind": self._kind()}
         kwargs = {
             "features_extractor_class": ClonedTrunk,
@@ -144,7 +147,7 @@ class Cloned(Player):
             "net_arch": [],
         }
         model = self._run(kwargs).make_model(env)
-        take_over(model.policy, network, self._world(self.kwargs).offered)
+        take_over(model.policy, self.network, self._world(self.kwargs).offered)
         return model
 
     def world(self, kwargs: dict[str, Any]) -> gym.Env[Any, Any]:

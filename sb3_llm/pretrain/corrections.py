@@ -4,7 +4,6 @@ import contextlib
 import io
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import gymnasium as gym
@@ -30,14 +29,6 @@ LOOKS = 3  # so often the model may come back to a text; then the expert acts, o
 Ask = Callable[[list[str], list[tuple[str, ...]]], list[list[float]]]
 
 
-@dataclass(frozen=True)
-class Decision:
-    """What the expert would do, and how likely the model is to do it."""
-
-    lines: tuple[Line, ...]
-    probability: float
-
-
 class Led(Story):
     """A story that the model leads."""
 
@@ -60,14 +51,16 @@ class Led(Story):
         """:return: of all acts, in the order of their keys."""
         return tuple(map(self.describer.words.phrase, self.describer.keys))
 
-    def go_on(self, probabilities: Sequence[float]) -> Decision:
+    def go_on(self, probabilities: Sequence[float], all_the_same: bool) -> tuple[Line, ...]:
         """
         :param probabilities: that the model gives each phrase
-        :return: the decision, which has been carried out
+        :param all_the_same: tell what the expert would do even if the model is sure of it
+        :return: what the expert would do, if that is told; what the model chose has been done
         """
         assert self.best is not None
         keys = list(self.describer.keys)
-        decision = Decision(tuple(self._say(self.best, self.purpose)), probabilities[keys.index(self.best)])
+        telling = all_the_same or probabilities[keys.index(self.best)] < SURE
+        lines = tuple(self._say(self.best, self.purpose)) if telling else ()  # else its drills were thought out for nothing
         self.seen[self.text] += 1
         taken = self.best if self.seen[self.text] > LOOKS else keys[self._choose(probabilities)]
         self.steps += 1
@@ -75,7 +68,7 @@ class Led(Story):
             self.best = None
         else:
             self.think()
-        return decision
+        return lines
 
     def _choose(self, probabilities: Sequence[float]) -> int:
         shares = np.asarray(probabilities, np.float64)
@@ -100,10 +93,11 @@ def tell_corrections(
         prompts = [DEFAULT_TEMPLATE.replace("{observation}", story.text) for story in stories]
         answers = ask(prompts, [story.phrases for story in stories])
         for place, probabilities in enumerate(answers):
-            decision = stories[place].go_on(probabilities[: len(stories[place].phrases)])
-            if decision.probability < SURE or rng.random() < KEPT_ALL_THE_SAME:
-                told += len(decision.lines)
-                yield decision.lines
+            all_the_same = bool(rng.random() < KEPT_ALL_THE_SAME)
+            lines = stories[place].go_on(probabilities[: len(stories[place].phrases)], all_the_same)
+            if lines:
+                told += len(lines)
+                yield lines
             if told >= n_lines:
                 return
             if stories[place].best is None:
