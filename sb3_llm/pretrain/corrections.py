@@ -60,7 +60,7 @@ class Led(Story):
         assert self.best is not None
         keys = list(self.describer.keys)
         telling = all_the_same or probabilities[keys.index(self.best)] < SURE
-        lines = tuple(self._say(self.best, self.purpose)) if telling else ()  # else its drills were thought out for nothing
+        lines = tuple(self._say(self.best, self.purpose)) if telling else ()  # its drills take thought
         self.seen[self.text] += 1
         taken = self.best if self.seen[self.text] > LOOKS else keys[self._choose(probabilities)]
         self.steps += 1
