@@ -13,8 +13,8 @@ from sb3_llm.benchmarks.controls.networks import NETWORKS
 from sb3_llm.benchmarks.controls.numbers import CommonNumbers
 from sb3_llm.benchmarks.suite.config import FOLDER, Cell, Method, Suite, Task, load_suite, suites
 from sb3_llm.benchmarks.suite.curve import Stopwatch
-from sb3_llm.benchmarks.suite.found import Found
-from sb3_llm.benchmarks.suite.players import AXES, PLAYERS
+from sb3_llm.benchmarks.suite.found import WORDS, Found
+from sb3_llm.benchmarks.suite.players import AXES, MAZES, PLAYERS
 from sb3_llm.benchmarks.suite.provenance import here
 from sb3_llm.benchmarks.suite.report import write_report
 from sb3_llm.benchmarks.suite.running import run_cell
@@ -260,6 +260,23 @@ def test_the_median_is_told_and_how_many_arrived(tmp_path: Path) -> None:
     assert "| DoorKey-8x8 | 5.1 | > 20 (2 of 5) |" in text
     beside = text.partition("## Against networks cloned")[2].partition("## ")[0]
     assert "| .40 (.00-.80) | .80 (.60-1.00) |" in beside
+
+
+def test_other_words_are_told_beside_networks_that_they_do_not_touch(tmp_path: Path) -> None:
+    tasks, results = load_suite("full", ["Fetch-5x5-N2"], ["llm", "mlp-cloned"], seeds=2).cells, Store(tmp_path)
+    for cell in tasks:
+        ours = cell.method.name == "llm"
+        figures = _made_up([(0, 1.0, 0.0), (512, 9.0, 1.0 if ours else 0.7)])
+        there = {"phrases": (0.6, 0.8), "nouns": (1.0, 1.0), "size-8": (0.0, 0.0)}
+        axes = {axis: figures["final"]["sampled"] | {"success": seeds[cell.seed]} for axis, seeds in there.items()}
+        results.save(cell, figures | {"generalisation": axes if ours else {}}, here())
+    text = write_report(Suite("full", "", tuple(tasks)), results).with_name("report.md").read_text(encoding="utf-8")
+    rows = [line for line in text.partition("## In words")[2].partition("\n## ")[0].splitlines() if "Fetch" in line]
+    assert rows == [
+        "| Fetch-5x5-N2 | phrases | .70 (.60-.80) | .70 (.70-.70) | .50 (.00-1.00) |",
+        "| Fetch-5x5-N2 | nouns | 1.00 (1.00-1.00) | .70 (.70-.70) | 1.00 (1.00-1.00) |",
+    ]
+    assert set(WORDS) == set(AXES) - set(MAZES)
 
 
 def test_one_seed_has_no_interval(tmp_path: Path) -> None:

@@ -6,13 +6,14 @@ from typing import Any
 import numpy as np
 
 from sb3_llm.benchmarks.suite.config import Suite
-from sb3_llm.benchmarks.suite.statistics import Estimate, Reached, Scores, bootstrap, cost_ratio, first_reaching
+from sb3_llm.benchmarks.suite.statistics import Estimate, Reached, Scores, cost_ratio, first_reaching, mean_over_runs
 from sb3_llm.benchmarks.suite.store import Store
 
 Figures = dict[str, Any]  # of a cell, as its JSON file holds them
 NETWORKS = ("mlp", "mlp-view", "cnn", "cnn-view")  # that start from nothing
 CLONED = ("mlp-cloned", "cnn-cloned")  # that start from the language model's own stories
 OURS = "llm"
+WORDS = ("phrases", "nouns", "colors", "missions", "templates", "zh")  # axes of generalisation that numbers don't have
 
 
 class Found:
@@ -69,7 +70,7 @@ class Found:
             return None
         if len(values) == 1:
             return Estimate(values[0], *finals[0]["success_interval"])
-        return bootstrap(lambda scores: float(scores.mean()), np.array(values)[:, None], resamples=1000)
+        return mean_over_runs(np.array(values)[:, None])
 
     def mean(self, task: str, method: str, name: str, how: str = "sampled") -> float | None:
         """:return: the mean over seeds of another final figure."""
@@ -87,6 +88,11 @@ class Found:
         if not n_runs or any(None in column for column in columns):
             return None
         return np.array([column[:n_runs] for column in columns]).T
+
+    def there(self, task: str, method: str, axis: str) -> Scores | None:
+        """:return: success of each run, (runs, 1), where one thing differs; None if that was not tried."""
+        tried = [one["generalisation"].get(axis) for one in self.of(task, method)]
+        return None if not tried or None in tried else np.array([[one["success"]] for one in tried])
 
     def best_network(self, task: str, level: float, unit: str) -> tuple[str, list[Reached]] | None:
         """:return: the network that got to a level at the least cost: first by seeds that arrived, then by the mean."""

@@ -59,6 +59,13 @@ SECTIONS: tuple[tuple[str, str, Callable[[Found], str]], ...] = (
         tables.cloned,
     ),
     (
+        "In words that were never read, after training in canonical English",
+        "Success, and how probably a run of the language model there is better than one of a cloned network, which "
+        "sees the same numbers in any words. Other phrases for the actions, nouns, colors, wordings of the mission, "
+        "sentences that tell what is seen (templates), and Chinese (zh).",
+        tables.reworded,
+    ),
+    (
         "Against RL Baselines3 Zoo",
         "Mean reward, and the steps of the longest run. Zoo's figures are of one run of PPO with an MLP each (its "
         "benchmark.md, April 2023), greedy by that page, sampled by the program that computes them (rl_zoo3/enjoy.py, "

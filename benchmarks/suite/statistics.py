@@ -59,6 +59,11 @@ def bootstrap(statistic: Callable[..., float], *scores: Scores, resamples: int =
     return Estimate(statistic(*scores), float(low), float(high))
 
 
+def mean_over_runs(scores: Scores) -> Estimate:
+    """:return: the mean, with its bootstrap interval over runs."""
+    return bootstrap(lambda drawn: float(drawn.mean()), scores, resamples=1000)
+
+
 def _resampled(scores: Scores, rng: np.random.Generator) -> Scores:
     rows = rng.integers(len(scores), size=scores.shape)
     return np.take_along_axis(scores, rows, 0)

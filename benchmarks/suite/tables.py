@@ -5,13 +5,15 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from sb3_llm.benchmarks.suite.found import CLONED, OURS, Found
+from sb3_llm.benchmarks.suite.found import CLONED, OURS, WORDS, Found
 from sb3_llm.benchmarks.suite.statistics import (
     Estimate,
     Reached,
+    Scores,
     area_under,
     bootstrap,
     interquartile_mean,
+    mean_over_runs,
     probability_of_improvement,
 )
 from sb3_llm.benchmarks.suite.store import NOT_RUN
@@ -114,8 +116,26 @@ def cloned(found: Found) -> str:
     return "\n".join(lines)
 
 
+def reworded(found: Found) -> str:
+    """:return: ours in words that it never read, beside cloned networks, whose numbers are the same in any words."""
+    names = [name for name in CLONED if name in found.methods]
+    lines = _head("task", "words", "ours", *(cell for name in names for cell in (name, f"ours is better than {name}")))
+    for task in found.tasks:
+        for words in WORDS:
+            ours = found.there(task, OURS, words)
+            if ours is not None:
+                theirs = [cell for name in names for cell in _against(found, task, name, ours)]
+                lines.append(_line(task, words, _estimate(mean_over_runs(ours)), *theirs))
+    return "\n".join(lines)
+
+
 def _beside(found: Found, task: str, method: str, how: str) -> tuple[Cell, Cell]:
-    ours, theirs = (found.scores(name, [task], how) for name in (OURS, method))
+    return _against(found, task, method, found.scores(OURS, [task], how), how)
+
+
+def _against(found: Found, task: str, method: str, ours: Scores | None, how: str = "sampled") -> tuple[Cell, Cell]:
+    """:return: a method's success on a task, and how probably some scores of ours are better"""
+    theirs = found.scores(method, [task], how)
     if ours is None or theirs is None:
         return None, None
     shown = _estimate if min(len(ours), len(theirs)) > 1 else _value
