@@ -220,7 +220,7 @@ def test_ratios_and_bounds(tmp_path: Path) -> None:
     assert "| DoorKey-5x5 | mlp | >= 100 (100-100) | mlp | >= 20 (20-20) | mlp | >= 1 (1-1) |" in text
     assert "| DoorKey-5x5 | 0 | > 51,200 (0 of 2) |" in text
     assert "cloned from the same stories" not in text.partition("## Success")[2].partition("## How each")[0]
-    assert "| DoorKey-5x5 | 0.964 | 100,000 | 0.900 | 0.900 | 512 |  |  |" in text
+    assert "| DoorKey-5x5 | 0.964 | 100,000 | 0.900 ± 0.196 | 0.900 ± 0.196 | 512 |  |  |  |" in text
 
 
 def test_a_language_model_that_did_not_arrive_has_no_ratio(tmp_path: Path) -> None:
@@ -295,7 +295,7 @@ def _made_up(looks: list[tuple[int, float, float]]) -> dict[str, Any]:
         "success": looks[-1][2],
         "success_interval": [0.0, 1.0],
         "mean_return": 0.9,
-        "std_return": 0.0,
+        "std_return": 0.2,
         "mean_length": 9.0,
         "spl": None,
     }

@@ -64,18 +64,27 @@ class Found:
 
     def success(self, task: str, method: str, how: str = "sampled") -> Estimate | None:
         """:return: mean success over seeds, with its interval over seeds and, for one seed, over its episodes."""
-        finals = [one["final"][how] for one in self.of(task, method)]
-        values = [each["success"] for each in finals]
-        if not values or None in values:
-            return None
-        if len(values) == 1:
-            return Estimate(values[0], *finals[0]["success_interval"])
-        return mean_over_runs(np.array(values)[:, None])
+        return _success([one["final"][how] for one in self.of(task, method)])
+
+    def success_there(self, task: str, method: str, axis: str) -> Estimate | None:
+        """:return: the same where one thing differs; None if that was not tried."""
+        tried = [one["generalisation"] for one in self.of(task, method)]
+        return _success([one[axis] for one in tried]) if all(axis in one for one in tried) else None
 
     def mean(self, task: str, method: str, name: str, how: str = "sampled") -> float | None:
         """:return: the mean over seeds of another final figure."""
         values = [one["final"][how][name] for one in self.of(task, method)]
         return None if not values or None in values else float(np.mean(values))
+
+    def standard_error(self, task: str, method: str, how: str) -> float | None:
+        """:return: of the mean return: of its episodes, which all seeds share, and of the seeds if there are some."""
+        finals = [one["final"][how] for one in self.of(task, method)]
+        if not finals:
+            return None
+        of_episodes = float(np.mean([each["std_return"] ** 2 / each["episodes"] for each in finals]))
+        means = [each["mean_return"] for each in finals]
+        of_seeds = float(np.var(means, ddof=1)) / len(means) if len(means) > 1 else 0.0
+        return (of_episodes + of_seeds) ** 0.5
 
     def reached(self, task: str, method: str, level: float) -> list[Reached]:
         """:return: for each seed that trained, when it got to a level of success."""
@@ -89,10 +98,9 @@ class Found:
             return None
         return np.array([column[:n_runs] for column in columns]).T
 
-    def there(self, task: str, method: str, axis: str) -> Scores | None:
-        """:return: success of each run, (runs, 1), where one thing differs; None if that was not tried."""
-        tried = [one["generalisation"].get(axis) for one in self.of(task, method)]
-        return None if not tried or None in tried else np.array([[one["success"]] for one in tried])
+    def there(self, task: str, method: str, axis: str) -> Scores:
+        """:return: success of each run, (runs, 1), where one thing differs."""
+        return np.array([[one["generalisation"][axis]["success"]] for one in self.of(task, method)])
 
     def best_network(self, task: str, level: float, unit: str) -> tuple[str, list[Reached]] | None:
         """:return: the network that got to a level at the least cost: first by seeds that arrived, then by the mean."""
@@ -132,3 +140,14 @@ class Found:
     def _first_steps(self, task: str) -> float:
         looks = [one["curve"][1]["steps"] for one in self.of(task, OURS) if len(one["curve"]) > 1]
         return float(min(looks, default=1))
+
+
+def _success(figures: list[Figures]) -> Estimate | None:
+    values = [each["success"] for each in figures]
+    if not values or None in values:
+        return None
+    return (
+        Estimate(values[0], *figures[0]["success_interval"])
+        if len(values) == 1
+        else mean_over_runs(np.array([values]).T)
+    )

@@ -67,11 +67,12 @@ SECTIONS: tuple[tuple[str, str, Callable[[Found], str]], ...] = (
     ),
     (
         "Against RL Baselines3 Zoo",
-        "Mean reward, and the steps of the longest run. Zoo's figures are of one run of PPO with an MLP each (its "
-        "benchmark.md, April 2023), greedy by that page, sampled by the program that computes them (rl_zoo3/enjoy.py, "
-        "in MiniGrid). The settings differ: Zoo's networks start from nothing and see the flattened view without the "
-        "compass; the language model has read stories of other worlds, is told a summary of what it saw, and chooses "
-        "among the actions that do something.",
+        "Mean reward ± 1.96 standard errors (of the episodes, which all seeds share, and of the seeds), the steps of "
+        "the longest run, and what the planner gets in the same episodes. Zoo's figures are of one run of PPO with "
+        "an MLP each (its benchmark.md, April 2023), greedy by that page, sampled by the program that computes them "
+        "(rl_zoo3/enjoy.py, in MiniGrid). The settings differ: Zoo's networks start from nothing and see the "
+        "flattened view without the compass; the language model has read stories of other worlds, is told a summary "
+        "of what it saw, and chooses among the actions that do something.",
         tables.zoo,
     ),
     ("Generalisation", "Sampled success after training, where one thing differs.", tables.generalisation),

@@ -13,7 +13,6 @@ from sb3_llm.benchmarks.suite.statistics import (
     area_under,
     bootstrap,
     interquartile_mean,
-    mean_over_runs,
     probability_of_improvement,
 )
 from sb3_llm.benchmarks.suite.store import NOT_RUN
@@ -70,21 +69,22 @@ def ratios(found: Found, level: float) -> str:
 
 def zoo(found: Found) -> str:
     """:return: RL Baselines3 Zoo's PPO beside ours: mean reward, sampled and greedy."""
-    lines = _head(
-        "task", "Zoo's PPO: reward", "steps", "ours: sampled", "greedy", "steps", "zero-shot: sampled", "greedy"
-    )
+    head = "task", "Zoo's PPO: reward", "steps", "ours: sampled", "greedy", "steps", "zero-shot: sampled", "greedy"
+    lines = _head(*head, "planner")
     for task in found.suite.tasks:
         if task.zoo is None or not found.of(task.name, OURS):
             continue
         steps = max(look["steps"] for one in found.of(task.name, OURS) for look in [{"steps": 0}, *one["curve"]])
         ours, before = ([_mean_return(found, task.name, name, how) for how in HOW] for name in (OURS, "zero-shot"))
         theirs = f"{task.zoo['reward']:.3f}", f"{task.zoo['steps']:,.0f}"
-        lines.append(_line(task.name, *theirs, *ours, f"{steps:,}", *before))
+        planner = _mean_return(found, task.name, "expert", "sampled")
+        lines.append(_line(task.name, *theirs, *ours, f"{steps:,}", *before, planner))
     return "\n".join(lines)
 
 
 def _mean_return(found: Found, task: str, method: str, how: str) -> str:
-    return _number(found.mean(task, method, "mean_return", how), 3)
+    mean, error = found.mean(task, method, "mean_return", how), found.standard_error(task, method, how)
+    return "" if mean is None or error is None else f"{mean:.3f} ± {1.96 * error:.3f}"
 
 
 def aggregates(found: Found) -> str:
@@ -122,10 +122,11 @@ def reworded(found: Found) -> str:
     lines = _head("task", "words", "ours", *(cell for name in names for cell in (name, f"ours is better than {name}")))
     for task in found.tasks:
         for words in WORDS:
-            ours = found.there(task, OURS, words)
+            ours = found.success_there(task, OURS, words)
             if ours is not None:
-                theirs = [cell for name in names for cell in _against(found, task, name, ours)]
-                lines.append(_line(task, words, _estimate(mean_over_runs(ours)), *theirs))
+                runs = found.there(task, OURS, words)
+                theirs = [cell for name in names for cell in _against(found, task, name, runs)]
+                lines.append(_line(task, words, _estimate(ours), *theirs))
     return "\n".join(lines)
 
 
