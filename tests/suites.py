@@ -33,3 +33,33 @@ def run(*arguments: str) -> int:
     finally:
         sys.argv = before
     return 0
+
+
+def made_up(looks: list[tuple[int, float, float]]) -> dict[str, Any]:
+    """:return: a cell's figures, of looks (steps, seconds, success)"""
+    final = {
+        "policy": "sampled",
+        "episodes": 4,
+        "success": looks[-1][2],
+        "success_interval": [0.0, 1.0],
+        "mean_return": 0.9,
+        "std_return": 0.2,
+        "mean_length": 9.0,
+        "spl": None,
+    }
+    names = "steps", "seconds", "success"
+    common = {"processor_seconds": 1.0, "mean_return": 0.0, "mean_length": 1.0, "episodes": 4}
+    return {
+        "curve": [dict(zip(names, look, strict=True)) | common for look in looks],
+        "final": {"sampled": final, "greedy": final | {"policy": "greedy"}},
+        "generalisation": {},
+        "fluency": None,
+        "costs": {
+            "setup_seconds": 0.1,
+            "seconds": 9.0,
+            "parameters": 7,
+            "trained": 7,
+            "flops_per_decision": 14.0,
+            "peak_memory_mib": 100.0,
+        },
+    }

@@ -22,6 +22,7 @@ from sb3_llm.benchmarks.suite.store import DamagedCell, Store, read_cell
 from sb3_llm.errors import SetupError
 from sb3_llm.ids import gym_make
 from tests.suites import SMALL
+from tests.suites import made_up as _made_up
 from tests.suites import written as _written
 
 
@@ -286,35 +287,6 @@ def test_one_seed_has_no_interval(tmp_path: Path) -> None:
     text = write_report(Suite("quick", "", tuple(tasks)), results).with_name("report.md").read_text(encoding="utf-8")
     assert "| DoorKey-5x5 | mlp | 1 | mlp | 1 | mlp | 1 |" in text
     assert "| mlp | 1 | 1 | 1.00 | 1.00 | .50 |" in text
-
-
-def _made_up(looks: list[tuple[int, float, float]]) -> dict[str, Any]:
-    final = {
-        "policy": "sampled",
-        "episodes": 4,
-        "success": looks[-1][2],
-        "success_interval": [0.0, 1.0],
-        "mean_return": 0.9,
-        "std_return": 0.2,
-        "mean_length": 9.0,
-        "spl": None,
-    }
-    names = "steps", "seconds", "success"
-    common = {"processor_seconds": 1.0, "mean_return": 0.0, "mean_length": 1.0, "episodes": 4}
-    return {
-        "curve": [dict(zip(names, look, strict=True)) | common for look in looks],
-        "final": {"sampled": final, "greedy": final | {"policy": "greedy"}},
-        "generalisation": {},
-        "fluency": None,
-        "costs": {
-            "setup_seconds": 0.1,
-            "seconds": 9.0,
-            "parameters": 7,
-            "trained": 7,
-            "flops_per_decision": 14.0,
-            "peak_memory_mib": 100.0,
-        },
-    }
 
 
 def test_damage_is_named(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ Figures = dict[str, Any]  # of a cell, as its JSON file holds them
 NETWORKS = ("mlp", "mlp-view", "cnn", "cnn-view")  # that start from nothing
 CLONED = ("mlp-cloned", "cnn-cloned")  # that start from the language model's own stories
 OURS = "llm"
+HOW = ("sampled", "greedy")
 WORDS = ("phrases", "nouns", "colors", "missions", "templates", "zh")  # axes of generalisation that numbers don't have
 
 
@@ -76,15 +77,16 @@ class Found:
         values = [one["final"][how][name] for one in self.of(task, method)]
         return None if not values or None in values else float(np.mean(values))
 
-    def standard_error(self, task: str, method: str, how: str) -> float | None:
-        """:return: of the mean return: of its episodes, which all seeds share, and of the seeds if there are some."""
+    def mean_return(self, task: str, method: str, how: str) -> Estimate | None:
+        """:return: its mean ± 1.96 standard errors: of the episodes, which all seeds share, and of the seeds."""
         finals = [one["final"][how] for one in self.of(task, method)]
         if not finals:
             return None
         of_episodes = float(np.mean([each["std_return"] ** 2 / each["episodes"] for each in finals]))
         means = [each["mean_return"] for each in finals]
         of_seeds = float(np.var(means, ddof=1)) / len(means) if len(means) > 1 else 0.0
-        return (of_episodes + of_seeds) ** 0.5
+        mean, error = float(np.mean(means)), (of_episodes + of_seeds) ** 0.5
+        return Estimate(mean, mean - 1.96 * error, mean + 1.96 * error)
 
     def reached(self, task: str, method: str, level: float) -> list[Reached]:
         """:return: for each seed that trained, when it got to a level of success."""
@@ -115,6 +117,10 @@ class Found:
             return float(np.mean([end.censored for end in ends])), mean
 
         return min(known, key=cost)
+
+    def contested(self, task: str, level: float) -> bool:
+        """:return: whether both the language model and a network were tried."""
+        return bool(self.reached(task, OURS, level)) and self.best_network(task, level, "steps") is not None
 
     def ratio(self, task: str, level: float, unit: str) -> tuple[Estimate, str, bool] | None:
         """

@@ -18,6 +18,12 @@ from sb3_llm.pretrain.sources import SOURCES, Source
 #: Title, what to read it with, and the table.
 SECTIONS: tuple[tuple[str, str, Callable[[Found], str]], ...] = (
     (
+        "What was aimed at",
+        "For how many of the tasks, or tasks in other words or mazes, that were tried it holds. Before they were run, "
+        "all of these were to hold everywhere.",
+        tables.aimed_at,
+    ),
+    (
         "Success after training",
         "Share of test episodes, sampled policy, mean over seeds with its 95 % interval: a bootstrap over seeds, or "
         "Wilson's over episodes where there is one seed. What was not run is empty.",

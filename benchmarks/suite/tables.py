@@ -5,7 +5,8 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from sb3_llm.benchmarks.suite.found import CLONED, OURS, WORDS, Found
+from sb3_llm.benchmarks.suite.aims import aims
+from sb3_llm.benchmarks.suite.found import CLONED, HOW, OURS, WORDS, Found
 from sb3_llm.benchmarks.suite.statistics import (
     Estimate,
     Reached,
@@ -17,8 +18,20 @@ from sb3_llm.benchmarks.suite.statistics import (
 )
 from sb3_llm.benchmarks.suite.store import NOT_RUN
 
-HOW = ("sampled", "greedy")
 Cell = str | None
+
+
+def aimed_at(found: Found) -> str:
+    """:return: each aim, for how many of what was tried it holds, and for what it does not."""
+    lines = _head("aim", "holds for", "but not for")
+    for aim, items in aims(found):
+        short: dict[str, list[str]] = {}
+        for item in items:
+            if not item.holds:
+                short.setdefault(item.task, []).append(item.axis or "as trained")
+        told = [task if axes == ["as trained"] else f"{task} ({', '.join(axes)})" for task, axes in short.items()]
+        lines.append(_line(aim, f"{sum(item.holds for item in items)} of {len(items)}", "; ".join(told)))
+    return "\n".join(lines)
 
 
 def success(found: Found) -> str:
@@ -83,8 +96,8 @@ def zoo(found: Found) -> str:
 
 
 def _mean_return(found: Found, task: str, method: str, how: str) -> str:
-    mean, error = found.mean(task, method, "mean_return", how), found.standard_error(task, method, how)
-    return "" if mean is None or error is None else f"{mean:.3f} ± {1.96 * error:.3f}"
+    mean = found.mean_return(task, method, how)
+    return "" if mean is None else f"{mean.value:.3f} ± {mean.high - mean.value:.3f}"
 
 
 def aggregates(found: Found) -> str:
@@ -248,8 +261,7 @@ def _arrived(found: Found, task: str, level: float) -> str:
     """:return: with how many seeds the language model got there; nothing where all did or no network was tried"""
     ends = found.reached(task, OURS, level)
     arrived = sum(not end.censored for end in ends)
-    contest = found.best_network(task, level, "steps") is not None
-    return f"ours: {arrived} of {len(ends)} runs" if contest and arrived < len(ends) else ""
+    return f"ours: {arrived} of {len(ends)} runs" if found.contested(task, level) and arrived < len(ends) else ""
 
 
 def _short(value: float) -> str:
