@@ -10,8 +10,8 @@ import pytest
 
 from sb3_llm.benchmarks.controls.results import Results, readme_table
 from sb3_llm.benchmarks.controls.tasks import TASKS, WORDED
-from sb3_llm.benchmarks.suite import tables
 from sb3_llm.benchmarks.suite.config import load_suite
+from sb3_llm.benchmarks.suite.formats import share
 from sb3_llm.benchmarks.suite.found import Found
 from sb3_llm.benchmarks.suite.report import as_markdown
 from sb3_llm.benchmarks.suite.store import Store, read_cell
@@ -97,12 +97,12 @@ def test_what_a_cloned_network_does_is_in_the_cells() -> None:
     assert (len(first), sum(first)) == (6, 4)
     assert "90 % before any reinforcement learning too in four of the six hardest of these tasks (one seed)" in told
     ends = [found.success(task, "mlp-cloned") for task in ("KeyCorridorS3R1", "PutNextLocal")]
-    shares = [tables._share(end.value) for end in ends if end is not None]
+    shares = [share(end.value) for end in ends if end is not None]
     assert f"it ends KeyCorridorS3R1 at {shares[0]} and PutNextLocal at {shares[1]}" in told
 
 
 def _listed(shares: Iterable[float]) -> str:
-    *others, last = map(tables._share, shares)
+    *others, last = map(share, shares)
     return f"{', '.join(others)} and {last}"
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from sb3_llm.benchmarks.suite.aims import aims
+from sb3_llm.benchmarks.suite.formats import Cell, heading, number, row, share, times, with_interval, without_interval
 from sb3_llm.benchmarks.suite.found import CLONED, HOW, OURS, WORDS, Found
 from sb3_llm.benchmarks.suite.statistics import (
     Estimate,
@@ -18,35 +19,33 @@ from sb3_llm.benchmarks.suite.statistics import (
 )
 from sb3_llm.benchmarks.suite.store import NOT_RUN
 
-Cell = str | None
-
 
 def aimed_at(found: Found) -> str:
     """:return: each aim, for how many of what was tried it holds, and for what it does not."""
-    lines = _head("aim", "holds for", "but not for")
+    lines = heading("aim", "holds for", "but not for")
     for aim, items in aims(found):
-        short: dict[str, list[str]] = {}
+        failed: dict[str, list[str]] = {}
         for item in items:
             if not item.holds:
-                short.setdefault(item.task, []).append(item.axis or "as trained")
-        told = [task if axes == ["as trained"] else f"{task} ({', '.join(axes)})" for task, axes in short.items()]
-        lines.append(_line(aim, f"{sum(item.holds for item in items)} of {len(items)}", "; ".join(told)))
+                failed.setdefault(item.task, []).append(item.axis or "as trained")
+        told = [task if axes == ["as trained"] else f"{task} ({', '.join(axes)})" for task, axes in failed.items()]
+        lines.append(row(aim, f"{sum(item.holds for item in items)} of {len(items)}", "; ".join(told)))
     return "\n".join(lines)
 
 
 def success(found: Found) -> str:
     """:return: final success of the sampled policy, all methods."""
-    return _by_task(found, lambda task, method: _estimate(found.success(task, method)))
+    return _by_task(found, lambda task, method: with_interval(found.success(task, method)))
 
 
 def greedy(found: Found) -> str:
     """:return: final success of the greedy policy, all methods that train or are language models."""
-    return _by_task(found, lambda task, method: _estimate(found.success(task, method, "greedy")))
+    return _by_task(found, lambda task, method: with_interval(found.success(task, method, "greedy")))
 
 
 def returns(found: Found) -> str:
     """:return: mean return of the sampled policy."""
-    return _by_task(found, lambda task, method: _number(found.mean(task, method, "mean_return")))
+    return _by_task(found, lambda task, method: number(found.mean(task, method, "mean_return")))
 
 
 def lengths(found: Found) -> str:
@@ -54,8 +53,8 @@ def lengths(found: Found) -> str:
 
     def cell(task: str, method: str) -> Cell:
         spl = found.mean(task, method, "spl")
-        length = _number(found.mean(task, method, "mean_length"), 1)
-        return length if spl is None else f"{length} (SPL {_share(spl)})"
+        length = number(found.mean(task, method, "mean_length"), 1)
+        return length if spl is None else f"{length} (SPL {share(spl)})"
 
     return _by_task(found, cell)
 
@@ -67,7 +66,7 @@ def reached(found: Found, level: float, unit: str) -> str:
 
 def ratios(found: Found, level: float) -> str:
     """:return: how many times what the language model costs the best network does; or how many of its runs arrived."""
-    lines = _head(
+    lines = heading(
         "task", "best network", "x fewer steps", "best network", "x less time", "best network", "x processor time"
     )
     for task in found.tasks:
@@ -76,14 +75,14 @@ def ratios(found: Found, level: float) -> str:
             ratio = found.ratio(task, level, unit)
             cells += ["", _arrived(found, task, level)] if ratio is None else [ratio[1], _times(found, task, ratio)]
         if any(cells):
-            lines.append(_line(task, *cells))
+            lines.append(row(task, *cells))
     return "\n".join(lines)
 
 
 def zoo(found: Found) -> str:
     """:return: RL Baselines3 Zoo's PPO beside ours: mean reward, sampled and greedy."""
-    head = "task", "Zoo's PPO: reward", "steps", "ours: sampled", "greedy", "steps", "zero-shot: sampled", "greedy"
-    lines = _head(*head, "planner")
+    names = "task", "Zoo's PPO: reward", "steps", "ours: sampled", "greedy", "steps", "zero-shot: sampled", "greedy"
+    lines = heading(*names, "planner")
     for task in found.suite.tasks:
         if task.zoo is None or not found.of(task.name, OURS):
             continue
@@ -91,7 +90,7 @@ def zoo(found: Found) -> str:
         ours, before = ([_mean_return(found, task.name, name, how) for how in HOW] for name in (OURS, "zero-shot"))
         theirs = f"{task.zoo['reward']:.3f}", f"{task.zoo['steps']:,.0f}"
         planner = _mean_return(found, task.name, "expert", "sampled")
-        lines.append(_line(task.name, *theirs, *ours, f"{steps:,}", *before, planner))
+        lines.append(row(task.name, *theirs, *ours, f"{steps:,}", *before, planner))
     return "\n".join(lines)
 
 
@@ -102,18 +101,20 @@ def _mean_return(found: Found, task: str, method: str, how: str) -> str:
 
 def aggregates(found: Found) -> str:
     """:return: over the tasks that a method shares with ours: means, and how probably ours is better."""
-    lines = _head("method", "tasks", "runs", "IQM of success", "ours there", "probability that ours is better", "area")
+    lines = heading(
+        "method", "tasks", "runs", "IQM of success", "ours there", "probability that ours is better", "area"
+    )
     for method in found.methods:
         tasks = found.shared(method)
         theirs, ours = found.scores(method, tasks), found.scores(OURS, tasks)
         if theirs is None or ours is None or method == OURS:
             continue
-        shown = _estimate if min(len(ours), len(theirs)) > 1 else _value
+        shown = with_interval if min(len(ours), len(theirs)) > 1 else without_interval
         better = shown(bootstrap(probability_of_improvement, ours, theirs, resamples=1000))
         iqms = [shown(bootstrap(interquartile_mean, each, resamples=1000)) for each in (theirs, ours)]
         area = _area(found, method, tasks)
         areas = f"{area} (ours {_area(found, OURS, tasks)})" if area else ""
-        lines.append(_line(method, str(len(tasks)), str(len(theirs)), *iqms, better, areas))
+        lines.append(row(method, str(len(tasks)), str(len(theirs)), *iqms, better, areas))
     return "\n".join(lines)
 
 
@@ -121,25 +122,27 @@ def cloned(found: Found) -> str:
     """:return: task by task beside networks that were cloned from the same stories, and how probably ours is better."""
     names = [name for name in CLONED if name in found.methods]
     columns = ("sampled", "ours is better", "greedy", "ours is better")
-    lines = _head("task", "ours: sampled", "greedy", *(f"{name}: {column}" for name in names for column in columns))
+    lines = heading("task", "ours: sampled", "greedy", *(f"{name}: {column}" for name in names for column in columns))
     for task in found.tasks:
         theirs = [cell for name in names for how in HOW for cell in _beside(found, task, name, how)]
         if found.of(task, OURS) and any(theirs):
-            lines.append(_line(task, *(_estimate(found.success(task, OURS, how)) for how in HOW), *theirs))
+            lines.append(row(task, *(with_interval(found.success(task, OURS, how)) for how in HOW), *theirs))
     return "\n".join(lines)
 
 
 def reworded(found: Found) -> str:
     """:return: ours in words that it never read, beside cloned networks, whose numbers are the same in any words."""
     names = [name for name in CLONED if name in found.methods]
-    lines = _head("task", "words", "ours", *(cell for name in names for cell in (name, f"ours is better than {name}")))
+    lines = heading(
+        "task", "words", "ours", *(cell for name in names for cell in (name, f"ours is better than {name}"))
+    )
     for task in found.tasks:
         for words in WORDS:
             ours = found.success_there(task, OURS, words)
             if ours is not None:
                 runs = found.there(task, OURS, words)
                 theirs = [cell for name in names for cell in _against(found, task, name, runs)]
-                lines.append(_line(task, words, _estimate(ours), *theirs))
+                lines.append(row(task, words, with_interval(ours), *theirs))
     return "\n".join(lines)
 
 
@@ -152,26 +155,26 @@ def _against(found: Found, task: str, method: str, ours: Scores | None, how: str
     theirs = found.scores(method, [task], how)
     if ours is None or theirs is None:
         return None, None
-    shown = _estimate if min(len(ours), len(theirs)) > 1 else _value
+    shown = with_interval if min(len(ours), len(theirs)) > 1 else without_interval
     better = bootstrap(probability_of_improvement, ours, theirs, resamples=1000)
-    return _estimate(found.success(task, method, how)), shown(better)
+    return with_interval(found.success(task, method, how)), shown(better)
 
 
 def generalisation(found: Found) -> str:
     """:return: sampled success after training where one thing differs, beside that where nothing does."""
-    lines = _head("task", "method", "axis", "as trained", "there", "costs")
+    lines = heading("task", "method", "axis", "as trained", "there", "costs")
     for (task, method), seeds in found.cells.items():
         for axis in seeds[0]["generalisation"]:
             there = float(np.mean([one["generalisation"][axis]["success"] for one in seeds]))
             trained = float(np.mean([one["final"]["sampled"]["success"] for one in seeds]))
             costs = f"{1 - there / trained:.0%}" if trained else ""
-            lines.append(_line(task, method, axis, _share(trained), _share(there), costs))
+            lines.append(row(task, method, axis, share(trained), share(there), costs))
     return "\n".join(lines)
 
 
 def costs(found: Found) -> str:
     """:return: parameters, operations, memory and time of each method, over its tasks."""
-    lines = _head("method", "parameters", "trained", "MFLOP per decision", "peak MiB", "seconds per 1,000 steps")
+    lines = heading("method", "parameters", "trained", "MFLOP per decision", "peak MiB", "seconds per 1,000 steps")
     for method in found.methods:
         seeds = [one for (_, name), cells in found.cells.items() if name == method for one in cells]
         if "parameters" not in seeds[0]["costs"]:
@@ -186,26 +189,26 @@ def costs(found: Found) -> str:
             f"{max(each['peak_memory_mib']):,.0f}",
             f"{per_step:.2g}" if trained else "",
         )
-        lines.append(_line(method, *figures))
+        lines.append(row(method, *figures))
     return "\n".join(lines)
 
 
 def fluency(found: Found) -> str:
     """:return: perplexity on stories before and after training."""
-    lines = _head("method", "perplexity before", "after", "worst")
+    lines = heading("method", "perplexity before", "after", "worst")
     for method in found.methods:
         seeds = [one["fluency"] for (_, name), cells in found.cells.items() if name == method for one in cells]
         if seeds[0] is None or method == "zero-shot":
             continue
         before, after = ([one[when] for one in seeds] for when in ("before", "after"))
-        lines.append(_line(method, f"{np.mean(before):.2f}", f"{np.mean(after):.2f}", f"{max(after):.2f}"))
+        lines.append(row(method, f"{np.mean(before):.2f}", f"{np.mean(after):.2f}", f"{max(after):.2f}"))
     return "\n".join(lines)
 
 
 def tuning(found: Found) -> str:
     """:return: how each method was tuned."""
-    lines = _head("method", "how it was tuned")
-    return "\n".join([*lines, *(_line(method.name, method.tuned) for method in found.suite.methods)])
+    lines = heading("method", "how it was tuned")
+    return "\n".join([*lines, *(row(method.name, method.tuned) for method in found.suite.methods)])
 
 
 def problems(found: Found) -> str:
@@ -223,9 +226,9 @@ def problems(found: Found) -> str:
 
 def _by_task(found: Found, cell: Callable[[str, str], Cell]) -> str:
     rows = {task: [cell(task, method) for method in found.methods] for task in found.tasks}
-    shown = [index for index in range(len(found.methods)) if any(row[index] for row in rows.values())]
-    lines = _head("task", *(found.methods[index] for index in shown))
-    return "\n".join([*lines, *(_line(task, *(row[index] or "" for index in shown)) for task, row in rows.items())])
+    shown = [index for index in range(len(found.methods)) if any(cells[index] for cells in rows.values())]
+    lines = heading("task", *(found.methods[index] for index in shown))
+    return "\n".join([*lines, *(row(task, *(cells[index] or "" for index in shown)) for task, cells in rows.items())])
 
 
 def _ends(ends: Sequence[Reached], unit: str) -> Cell:
@@ -247,14 +250,14 @@ def _area(found: Found, method: str, tasks: Sequence[str]) -> str:
         if mine:
             shared = min(curve[-1]["steps"] for curve in curves)
             areas += [area_under(curve, shared) for curve in mine]
-    return _share(float(np.mean(areas))) if areas else ""
+    return share(float(np.mean(areas))) if areas else ""
 
 
 def _times(found: Found, task: str, ratio: tuple[Estimate, str, bool]) -> str:
     estimate, network, bound = ratio
     seeds = min(len(found.of(task, name)) for name in (OURS, network))
-    interval = f" ({_short(estimate.low)}-{_short(estimate.high)})" if seeds > 1 else ""
-    return f"{'>= ' if bound else ''}{_short(estimate.value)}{interval}"
+    interval = f" ({times(estimate.low)}-{times(estimate.high)})" if seeds > 1 else ""
+    return f"{'>= ' if bound else ''}{times(estimate.value)}{interval}"
 
 
 def _arrived(found: Found, task: str, level: float) -> str:
@@ -262,34 +265,3 @@ def _arrived(found: Found, task: str, level: float) -> str:
     ends = found.reached(task, OURS, level)
     arrived = sum(not end.censored for end in ends)
     return f"ours: {arrived} of {len(ends)} runs" if found.contested(task, level) and arrived < len(ends) else ""
-
-
-def _short(value: float) -> str:
-    return f"{value:,.0f}" if value >= 10 else f"{value:.2g}"
-
-
-def _estimate(estimate: Estimate | None) -> Cell:
-    if estimate is None:
-        return None
-    return f"{_share(estimate.value)} ({_share(estimate.low)}-{_share(estimate.high)})"
-
-
-def _value(estimate: Estimate) -> str:
-    """One seed has no interval."""
-    return _share(estimate.value)
-
-
-def _share(value: float) -> str:
-    return f"{value:.2f}".removeprefix("0") if value < 1 else f"{value:.2f}"
-
-
-def _number(value: float | None, digits: int = 2) -> str:
-    return "" if value is None else f"{value:.{digits}f}"
-
-
-def _head(*names: str) -> list[str]:
-    return [_line(*names), "|" + "---|" * len(names)]
-
-
-def _line(*cells: Cell) -> str:
-    return "| " + " | ".join(cell or "" for cell in cells) + " |"
