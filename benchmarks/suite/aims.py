@@ -40,7 +40,7 @@ def aims(found: Found) -> list[tuple[str, list[Item]]]:
         ("and less time, the interval above 1", _less_time(found, HARD)),
         (f"{TIMES['easy']} times fewer steps where it is easy", _fewer_steps(found, EASY, TIMES["easy"])),
         ("as much time at most", _less_time(found, EASY)),
-        ("RL Baselines3 Zoo's reward, within 1.96 standard errors", _zoo(found)),
+        ("RL Baselines3 Zoo's reward, sampled or greedy, within 1.96 standard errors", _zoo(found)),
         *((f"better than {name} with probability {BETTER:g}", _cloned(found, name)) for name in CLONED),
         (f"new words cost at most {COSTS['words']:.0%}", _generalisation(found, COSTS["words"], words=True)),
         (f"other mazes cost at most {COSTS['mazes']:.0%}", _generalisation(found, COSTS["mazes"], words=False)),
