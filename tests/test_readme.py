@@ -83,10 +83,18 @@ def test_what_it_tells_of_who_arrived_is_in_the_cells() -> None:
 
     tasks = "MultiRoom-N4-S5", "LockedRoom"
     rooms, locked = (min(late(task, name) for name in ("mlp", "cnn-view")) for task in tasks)
-    assert f"{count(rooms)} of MultiRoom's five and {count(locked)} of LockedRoom's" in told
-    ours = late("PutNextLocal", "llm")
+    assert f"{count(rooms)} of MultiRoom's five and {count(locked)} of LockedRoom's and PutNextLocal's" in told
     assert late("PutNextLocal", "mlp") == late("PutNextLocal", "cnn-view") == 5
-    assert f"In PutNextLocal no network's run arrived and {count(ours)} of ours did not either" in told
+    assert late("PutNextLocal", "llm") == 0
+    assert "In PutNextLocal no network's run arrived, and all of ours did." in told
+    ours, given = found.reached("PutNextLocal", "llm", 0.9), found.reached("PutNextLocal", "cnn-view", 0.9)
+    before = found.success("PutNextLocal", "zero-shot")
+    assert before is not None
+    assert f"learns slowly in PutNextLocal: it starts at {share(before.value)}, passes 90 %" in told
+    first, last = min(end.steps for end in ours), max(end.steps for end in ours)
+    assert f"at single looks of 50 episodes after {first:,} to {last:,} steps" in told
+    slower = sum(end.seconds > max(each.seconds for each in given) for end in ours)
+    assert f"a CNN has its million steps before {count(slower)} of our runs arrive" in told
     later = sum(end.steps > 0 for end in found.reached("UnlockPickup", "llm", 0.9))
     assert f"with {count(later)} seeds of UnlockPickup, does it have to be trained" in told
 
