@@ -12,14 +12,11 @@ from sb3_llm.benchmarks.suite.report import as_markdown
 from sb3_llm.benchmarks.suite.store import Store
 from tests.suites import made_up
 
-STARTS = {
-    # At a level of .9 from the first look on, or never: after that many steps.
-    ("DoorKey-8x8", "llm"): 512,
-    ("DoorKey-8x8", "mlp"): 26_112,
-    ("UnlockPickup", "llm"): 512,
-    ("UnlockPickup", "mlp"): 25_088,
-    ("Unlock", "llm"): 512,
-    ("Unlock", "mlp"): 2_560,
+#: Steps and seconds until a success of .9; 512 and 1 for all others.
+ARRIVALS = {
+    ("DoorKey-8x8", "mlp"): (26_112, 51.0),
+    ("UnlockPickup", "mlp"): (25_088, 0.5),
+    ("Unlock", "mlp"): (2_560, 5.0),
 }
 
 
@@ -29,9 +26,9 @@ def found(tmp_path: Path) -> Found:
     cells = load_suite("full", tasks, ["llm", "mlp", "mlp-cloned"], seeds=2).cells
     results = Store(tmp_path)
     for cell in cells:
-        at = STARTS.get((cell.task.name, cell.method.name), 512)
+        steps, seconds = ARRIVALS.get((cell.task.name, cell.method.name), (512, 1.0))
         ends = 0.7 if cell.method.name == "mlp-cloned" else 0.9
-        figures = made_up([(0, 1.0, 0.0), (at, at / 512, ends)])
+        figures = made_up([(0, 0.1, 0.0), (steps, seconds, ends)])
         if cell.axes and cell.method.name == "llm":
             there = {"phrases": 0.81, "nouns": 0.80, "colors": 0.6, "wilson": 0.85}
             sampled = figures["final"]["sampled"]
@@ -47,7 +44,10 @@ def test_aims(found: Found) -> None:
         Item("UnlockPickup", "", False),
     ]
     assert told["5 times fewer steps where it is easy"] == [Item("Unlock", "", True)]
-    assert all(item.holds for item in told["and less time, the interval above 1"])
+    assert told["and less time, the interval above 1"] == [
+        Item("DoorKey-8x8", "", True),
+        Item("UnlockPickup", "", False),
+    ]
     assert told["new words cost at most 10%"] == [
         Item("Fetch-5x5-N2", "phrases", True),
         Item("Fetch-5x5-N2", "nouns", False),
@@ -66,15 +66,20 @@ def test_aims(found: Found) -> None:
     assert "better than cnn-cloned with probability 0.95" not in told, "it was not tried"
 
 
-def test_zoos_reward_is_held_within_what_is_uncertain(found: Found) -> None:
+def test_zoos_reward_is_held_or_missed_by_what_is_uncertain(found: Found) -> None:
     """The made-up returns are .9 ± .196 of 4 episodes; Zoo has .963 in Unlock."""
-    (zoo,) = dict(aims(found))["RL Baselines3 Zoo's reward, sampled or greedy, within 1.96 standard errors"]
-    assert zoo == Item("Unlock", "", True)
+    by_mean, within = "RL Baselines3 Zoo's reward, sampled or greedy", "or less by at most 1.96 standard errors"
+    assert [dict(aims(found))[aim] for aim in (by_mean, within)] == [
+        [Item("Unlock", "", False)],
+        [Item("Unlock", "", True)],
+    ]
     for one in found.of("Unlock", "llm"):
-        for final in one["final"].values():
-            final["std_return"] = 0.06
-    (zoo,) = dict(aims(found))["RL Baselines3 Zoo's reward, sampled or greedy, within 1.96 standard errors"]
-    assert not zoo.holds
+        one["final"]["greedy"] |= {"mean_return": 0.97}
+        one["final"]["sampled"] |= {"std_return": 0.06}
+    assert dict(aims(found))[by_mean] == [Item("Unlock", "", True)]
+    for one in found.of("Unlock", "llm"):
+        one["final"]["greedy"] = one["final"]["sampled"]
+    assert dict(aims(found))[within] == [Item("Unlock", "", False)]
 
 
 def test_the_report_tells_what_falls_short(found: Found) -> None:

@@ -19,8 +19,8 @@ from sb3_llm.pretrain.sources import SOURCES, Source
 SECTIONS: tuple[tuple[str, str, Callable[[Found], str]], ...] = (
     (
         "What was aimed at",
-        "For how many of the tasks, or tasks in other words or mazes, that were tried it holds. Before they were run, "
-        "all of these were to hold everywhere.",
+        "For how many of the tasks, or tasks in other words or mazes, that were tried it holds. All of these were to "
+        "hold everywhere. Cloned networks are tried in canonical words only; two runs that draw count as half a win.",
         tables.aimed_at,
     ),
     (
@@ -61,14 +61,15 @@ SECTIONS: tuple[tuple[str, str, Callable[[Found], str]], ...] = (
     (
         "Against networks cloned from the same stories",
         "Success after training, and how probably a run of the language model is better, ties half. They see the same "
-        "as numbers, so that other words change nothing for them; what they read of missions is which words occur.",
+        "as numbers; what they read of missions is which words occur.",
         tables.cloned,
     ),
     (
         "In words that were never read, after training in canonical English",
-        "Success, and how probably a run of the language model there is better than one of a cloned network, which "
-        "sees the same numbers in any words. Other phrases for the actions, nouns, colors, wordings of the mission, "
-        "sentences that tell what is seen (templates), and Chinese (zh).",
+        "Success, and how probably a run of the language model there is better than one of a cloned network in "
+        "canonical words. Phrases and sentences don't reach a network that reads numbers; another wording, noun or "
+        "color in the mission would, and was not tried. Other phrases for the actions, nouns, colors, wordings of the "
+        "mission, sentences that tell what is seen (templates), and Chinese (zh).",
         tables.reworded,
     ),
     (

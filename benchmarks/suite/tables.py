@@ -131,7 +131,7 @@ def cloned(found: Found) -> str:
 
 
 def reworded(found: Found) -> str:
-    """:return: ours in words that it never read, beside cloned networks, whose numbers are the same in any words."""
+    """:return: ours in words that it never read, beside cloned networks in canonical ones."""
     names = [name for name in CLONED if name in found.methods]
     lines = heading(
         "task", "words", "ours", *(cell for name in names for cell in (name, f"ours is better than {name}"))
