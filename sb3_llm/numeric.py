@@ -136,7 +136,7 @@ def _encode_minigrid(obs: dict[str, Any]) -> NDArray[np.float32]:
         _one_hot(colors, len(COLOR_TO_IDX)),
         _one_hot(states, len(STATE_TO_IDX)),
         _one_hot(np.array(obs["direction"]), 4),
-        _bag_of_words(obs["mission"]),
+        bag_of_words(obs["mission"]),
     ]
     return np.concatenate(parts)
 
@@ -155,7 +155,8 @@ def _one_hot(values: NDArray[Any], n: int) -> NDArray[np.float32]:
     return np.eye(n, dtype=np.float32)[values.astype(np.int64)].ravel()
 
 
-def _bag_of_words(text: str) -> NDArray[np.float32]:
+def bag_of_words(text: str) -> NDArray[np.float32]:
+    """:return: 1 at the bucket of each of a mission's words, shape (MISSION_BUCKETS,)"""
     words = np.zeros(MISSION_BUCKETS, np.float32)
     for word in text.split():
         words[zlib.crc32(word.encode()) % MISSION_BUCKETS] = 1.0

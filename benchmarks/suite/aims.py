@@ -27,7 +27,7 @@ class Item(NamedTuple):
     """Something that an aim was tried on."""
 
     task: str
-    axis: str  # what differs from what was trained on; "" for nothing; a cloned network stays in canonical words
+    axis: str  # what differs from what was trained on; "" for nothing
     holds: bool
 
 
@@ -73,11 +73,14 @@ def _zoo(found: Found, figure: Callable[[Estimate], float]) -> Iterator[Item]:
 
 def _cloned(found: Found, name: str) -> Iterator[Item]:
     for task in found.tasks:
-        ours, theirs = (found.scores(method, [task]) for method in (OURS, name))
-        if ours is not None and theirs is not None:
-            there = {axis: found.there(task, OURS, axis) for axis in WORDS if found.success_there(task, OURS, axis)}
-            for axis, scores in ({"": ours} | there).items():
-                yield Item(task, axis, probability_of_improvement(scores, theirs) >= BETTER)
+        ours = found.scores(OURS, [task])
+        if ours is None:
+            continue
+        there = {axis: found.there(task, OURS, axis) for axis in WORDS if found.success_there(task, OURS, axis)}
+        for axis, scores in ({"": ours} | there).items():
+            theirs = found.beside(task, name, axis)
+            if theirs is not None:
+                yield Item(task, axis, probability_of_improvement(scores, theirs[1]) >= BETTER)
 
 
 def _generalisation(found: Found, most: float, words: bool) -> Iterator[Item]:

@@ -14,7 +14,7 @@ NETWORKS = ("mlp", "mlp-view", "cnn", "cnn-view")  # that start from nothing
 CLONED = ("mlp-cloned", "cnn-cloned")  # that start from the language model's own stories
 OURS = "llm"
 HOW = ("sampled", "greedy")
-WORDS = ("phrases", "nouns", "colors", "missions", "templates", "zh")  # axes of generalisation that numbers don't have
+WORDS = ("phrases", "nouns", "colors", "missions", "templates", "zh")  # axes of generalisation
 
 
 class Found:
@@ -103,6 +103,14 @@ class Found:
     def there(self, task: str, method: str, axis: str) -> Scores:
         """:return: success of each run, (runs, 1), where one thing differs."""
         return np.array([[one["generalisation"][axis]["success"]] for one in self.of(task, method)])
+
+    def beside(self, task: str, method: str, axis: str) -> tuple[Estimate, Scores] | None:
+        """:return: a method's success where ours meets one thing that differs: there, or else as it was trained"""
+        there = self.success_there(task, method, axis)
+        if there is not None:
+            return there, self.there(task, method, axis)
+        trained, scores = self.success(task, method), self.scores(method, [task])
+        return None if trained is None or scores is None else (trained, scores)
 
     def best_network(self, task: str, level: float, unit: str) -> tuple[str, list[Reached]] | None:
         """:return: the network that got to a level at the least cost: first by seeds that arrived, then by the mean."""

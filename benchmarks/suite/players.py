@@ -20,7 +20,7 @@ from sb3_llm.benchmarks.controls.numbers import CommonNumbers, kind_of
 from sb3_llm.benchmarks.controls.playing import RandomPlayer, play_built_in, side_by_side
 from sb3_llm.benchmarks.suite.config import Cell
 from sb3_llm.benchmarks.suite.networks import EXTRACTORS, ClonedTrunk, take_over
-from sb3_llm.benchmarks.suite.worlds import Offered, TextVectors, open_ways
+from sb3_llm.benchmarks.suite.worlds import Offered, Reworded, TextVectors, open_ways
 from sb3_llm.evaluation import Evaluation, Masked, evaluate
 from sb3_llm.ids import gym_make
 from sb3_llm.numeric import make_numeric_env
@@ -38,6 +38,7 @@ AXES: dict[str, dict[str, Any]] = {
     "kruskal": {"generator": "kruskal"},
 }
 MAZES = ("layouts-of-training", "size-8", "wilson", "kruskal")  # what needs no words
+IN_MISSIONS = ("nouns", "colors", "missions")  # other words that numbers hold too: a mission's, and no others are there
 
 
 class Player(ABC):
@@ -72,6 +73,16 @@ class Player(ABC):
     def generalise(self, model: Any, axis: str, episodes: int) -> Evaluation | None:
         """:return: how it does where one thing differs, sampled; None if it can't play there."""
         return None
+
+    def generalise_numbers(self, model: Any, axis: str, episodes: int) -> Evaluation | None:
+        """:return: as ``generalise``, of a network that reads numbers; None where these are no others."""
+        if axis in MAZES:
+            env = self.test_env(episodes, **AXES[axis])
+        elif axis in IN_MISSIONS:
+            env = side_by_side(lambda: Reworded(self.world(self.test_kwargs), AXES[axis]["wording"]), episodes)
+        else:
+            return None
+        return play(model, env, episodes, False, self.cell.seed)
 
     def _run(self, policy_kwargs: dict[str, Any], policy: str = "mlp", model: str = "embedded") -> Run:
         method = self.method
@@ -126,8 +137,7 @@ class Network(Player):
         return make_numeric_env(self.cell.task.env_id, **kwargs)
 
     def generalise(self, model: Any, axis: str, episodes: int) -> Evaluation | None:
-        env = self.test_env(episodes, **AXES[axis]) if axis in MAZES and axis != "size-8" else None
-        return None if env is None else play(model, env, episodes, False, self.cell.seed)
+        return None if axis == "size-8" else self.generalise_numbers(model, axis, episodes)
 
 
 class Cloned(Player):
@@ -154,8 +164,7 @@ class Cloned(Player):
         return self._world(kwargs)
 
     def generalise(self, model: Any, axis: str, episodes: int) -> Evaluation | None:
-        env = self.test_env(episodes, **AXES[axis]) if axis in MAZES else None
-        return None if env is None else play(model, env, episodes, False, self.cell.seed)
+        return self.generalise_numbers(model, axis, episodes)
 
     def _world(self, kwargs: dict[str, Any]) -> Offered:
         numbers = CommonNumbers(gym_make(self.cell.task.env_id, **kwargs))

@@ -20,7 +20,7 @@ SECTIONS: tuple[tuple[str, str, Callable[[Found], str]], ...] = (
     (
         "What was aimed at",
         "For how many of the tasks, or tasks in other words or mazes, that were tried it holds. All of these were to "
-        "hold everywhere. Cloned networks are tried in canonical words only; two runs that draw count as half a win.",
+        "hold everywhere. Cloned networks meet other words in missions alone; two runs that draw count as half a win.",
         tables.aimed_at,
     ),
     (
@@ -66,10 +66,12 @@ SECTIONS: tuple[tuple[str, str, Callable[[Found], str]], ...] = (
     ),
     (
         "In words that were never read, after training in canonical English",
-        "Success, and how probably a run of the language model there is better than one of a cloned network in "
-        "canonical words. Phrases and sentences don't reach a network that reads numbers; another wording, noun or "
-        "color in the mission would, and was not tried. Other phrases for the actions, nouns, colors, wordings of the "
-        "mission, sentences that tell what is seen (templates), and Chinese (zh).",
+        "Success, and how probably a run of the language model there is better than one of a cloned network. Other "
+        "phrases for the actions, nouns, colors, wordings of the mission, sentences that tell what is seen "
+        "(templates), and Chinese (zh). A network's numbers hold the nouns, colors and wordings that a mission is told "
+        "in, and it is tried with them, drawn as for the text; the others don't reach it, and it stands there "
+        "as trained, with canonical English missions. The stories that the language model read were told in many "
+        "other words; the missions that networks were cloned with, in canonical ones.",
         tables.reworded,
     ),
     (

@@ -131,7 +131,7 @@ def cloned(found: Found) -> str:
 
 
 def reworded(found: Found) -> str:
-    """:return: ours in words that it never read, beside cloned networks in canonical ones."""
+    """:return: ours in words that it never read, beside cloned networks, whose numbers hold a mission's words alone."""
     names = [name for name in CLONED if name in found.methods]
     lines = heading(
         "task", "words", "ours", *(cell for name in names for cell in (name, f"ours is better than {name}"))
@@ -141,23 +141,22 @@ def reworded(found: Found) -> str:
             ours = found.success_there(task, OURS, words)
             if ours is not None:
                 runs = found.there(task, OURS, words)
-                theirs = [cell for name in names for cell in _against(found, task, name, runs)]
+                theirs = [cell for name in names for cell in _against(runs, found.beside(task, name, words))]
                 lines.append(row(task, words, with_interval(ours), *theirs))
     return "\n".join(lines)
 
 
 def _beside(found: Found, task: str, method: str, how: str) -> tuple[Cell, Cell]:
-    return _against(found, task, method, found.scores(OURS, [task], how), how)
+    success, scores = found.success(task, method, how), found.scores(method, [task], how)
+    return _against(found.scores(OURS, [task], how), None if success is None or scores is None else (success, scores))
 
 
-def _against(found: Found, task: str, method: str, ours: Scores | None, how: str = "sampled") -> tuple[Cell, Cell]:
-    """:return: a method's success on a task, and how probably some scores of ours are better"""
-    theirs = found.scores(method, [task], how)
+def _against(ours: Scores | None, theirs: tuple[Estimate, Scores] | None) -> tuple[Cell, Cell]:
+    """:return: their success, and how probably ours is better"""
     if ours is None or theirs is None:
         return None, None
-    shown = with_interval if min(len(ours), len(theirs)) > 1 else without_interval
-    better = bootstrap(probability_of_improvement, ours, theirs, resamples=1000)
-    return with_interval(found.success(task, method, how)), shown(better)
+    shown = with_interval if min(len(ours), len(theirs[1])) > 1 else without_interval
+    return with_interval(theirs[0]), shown(bootstrap(probability_of_improvement, ours, theirs[1], resamples=1000))
 
 
 def generalisation(found: Found) -> str:
