@@ -86,7 +86,7 @@ def _cloned(found: Found, name: str) -> Iterator[Item]:
 def _generalisation(found: Found, most: float, words: bool) -> Iterator[Item]:
     for task in found.tasks:
         trained = found.success(task, OURS)
-        for axis in dict.fromkeys(axis for one in found.of(task, OURS) for axis in one["generalisation"]):
+        for axis in found.axes(task, OURS):
             there = found.success_there(task, OURS, axis)
             if trained is not None and there is not None and (axis in WORDS) == words:
                 yield Item(task, axis, there.value >= trained.value * (1 - most) - ROUNDING)

@@ -103,12 +103,11 @@ def profiles(found: Found) -> Figure | None:
 def generalisation(found: Found) -> Figure | None:
     """:return: bars: success as trained, and where one thing differs."""
     bars = []
-    for (task, method), seeds in found.cells.items():
-        axes = seeds[0]["generalisation"]
-        if axes:
-            trained = float(np.mean([one["final"]["sampled"]["success"] for one in seeds]))
-            there = {axis: float(np.mean([one["generalisation"][axis]["success"] for one in seeds])) for axis in axes}
-            bars.append((f"{task}, {method}", {"as trained": trained} | there))
+    for task, method in found.cells:
+        there = {axis: found.success_there(task, method, axis) for axis in found.axes(task, method)}
+        if there:
+            every = {"as trained": found.success(task, method)} | there
+            bars.append((f"{task}, {method}", {name: each.value for name, each in every.items() if each is not None}))
     if not bars:
         return None
     figure, panels = _panels(len(bars))

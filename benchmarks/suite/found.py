@@ -67,6 +67,10 @@ class Found:
         """:return: mean success over seeds, with its interval over seeds and, for one seed, over its episodes."""
         return _success([one["final"][how] for one in self.of(task, method)])
 
+    def axes(self, task: str, method: str) -> list[str]:
+        """:return: what differed in tests after training."""
+        return list(dict.fromkeys(axis for one in self.of(task, method) for axis in one["generalisation"]))
+
     def success_there(self, task: str, method: str, axis: str) -> Estimate | None:
         """:return: the same where one thing differs; None if that was not tried."""
         tried = [one["generalisation"] for one in self.of(task, method)]

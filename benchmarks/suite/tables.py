@@ -162,12 +162,12 @@ def _against(ours: Scores | None, theirs: tuple[Estimate, Scores] | None) -> tup
 def generalisation(found: Found) -> str:
     """:return: sampled success after training where one thing differs, beside that where nothing does."""
     lines = heading("task", "method", "axis", "as trained", "there", "costs")
-    for (task, method), seeds in found.cells.items():
-        for axis in seeds[0]["generalisation"]:
-            there = float(np.mean([one["generalisation"][axis]["success"] for one in seeds]))
-            trained = float(np.mean([one["final"]["sampled"]["success"] for one in seeds]))
-            costs = f"{1 - there / trained:.0%}" if trained else ""
-            lines.append(row(task, method, axis, share(trained), share(there), costs))
+    for task, method in found.cells:
+        for axis in found.axes(task, method):
+            trained, there = found.success(task, method), found.success_there(task, method, axis)
+            if trained is not None and there is not None:
+                costs = f"{1 - there.value / trained.value:.0%}" if trained.value else ""
+                lines.append(row(task, method, axis, share(trained.value), share(there.value), costs))
     return "\n".join(lines)
 
 
