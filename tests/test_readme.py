@@ -112,6 +112,29 @@ def test_what_a_cloned_network_does_is_in_the_cells() -> None:
     assert after.format(key, put, *worded) in told
 
 
+def test_what_other_words_do_is_in_the_cells() -> None:
+    told, found = " ".join(README.split()), Found(load_suite("full"), Store(FULL))
+
+    def there(task: str, *axes: str, method: str = "llm") -> list[float]:
+        return [float(found.there(task, method, axis).mean()) for axis in axes]
+
+    fetch, to_object, door_key = "Fetch-5x5-N2", "GoToObject-6x6-N2", "DoorKey-6x6"
+    changed = "nouns", "colors", "missions"
+    ours, theirs = (_listed(there(fetch, *changed, method=method)) for method in ("llm", "mlp-cloned"))
+    assert f"sentence in Fetch's mission the language model has {ours}, and the MLP {theirs}." in told
+    for task, axis, before in (
+        (to_object, "missions", "In GoToObject another sentence leaves"),
+        (door_key, "nouns", "other nouns leave"),
+    ):
+        (ours,), (theirs,) = (map(share, there(task, axis, method=method)) for method in ("llm", "mlp-cloned"))
+        assert f"{before} the MLP {theirs} and the language model {ours}" in told
+    spread = [
+        [there(task, axis)[0] for task in (fetch, to_object, door_key)] for axis in ("phrases", "templates", "zh")
+    ]
+    phrases, sentences, chinese = (f"{share(min(each))} to {share(max(each))}" for each in spread)
+    assert f"leave the language model {phrases}, {sentences}, and {chinese}." in told
+
+
 def _listed(shares: Iterable[float]) -> str:
     *others, last = map(share, shares)
     return f"{', '.join(others)} and {last}"
