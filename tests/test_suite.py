@@ -280,6 +280,22 @@ def test_where_no_network_was_tried_there_is_no_contest(tmp_path: Path) -> None:
     assert "| Unlock |" in text
 
 
+def test_a_task_without_success_stands_where_it_has_figures(tmp_path: Path) -> None:
+    """CartPole's return is told; it never "needs more than so many steps" to a success that it doesn't have."""
+    tasks, results = load_suite("full", ["CartPole", "Unlock"], ["llm", "mlp"], seeds=1).cells, Store(tmp_path)
+    for cell in tasks:
+        known = None if cell.task.name == "CartPole" else 0.5
+        results.save(cell, _made_up([(0, 1.0, known), (512, 9.0, known)]), here())
+    text = write_report(Suite("full", "", tuple(tasks)), results).with_name("report.md").read_text(encoding="utf-8")
+    sections = {each.partition("\n")[0]: each for each in text.split("## ")}
+    assert {title for title, section in sections.items() if "| CartPole |" in section} == {
+        "Mean return, sampled",
+        "Steps of an episode",
+    }
+    assert "| Unlock | > 512 (0 of 1) | > 512 (0 of 1) |" in text
+    assert "| mlp | 1 | 1 | .50 | .50 | .50 |" in text, "over all tasks that have success"
+
+
 def test_the_median_is_told_and_how_many_arrived(tmp_path: Path) -> None:
     tasks, results = load_suite("full", ["DoorKey-8x8"], ["llm", "mlp-cloned"], seeds=5).cells, Store(tmp_path)
     arrivals = {"llm": (0, 0, 512, 512, 1024), "mlp-cloned": (512, 1024, None, None, None)}

@@ -47,13 +47,13 @@ def write_figures(found: Found, folder: Path) -> dict[str, Path]:
 
 def curves(found: Found, unit: str) -> Figure | None:
     """:return: success while training, mean and range of the seeds, over steps or seconds on a logarithmic scale."""
-    tasks = [task for task in found.tasks if any(_curves(found, task, method) for method in found.methods)]
+    tasks = [task for task in found.tasks if any(found.curves(task, method) for method in found.methods)]
     if not tasks:
         return None
     figure, panels = _panels(len(tasks))
     for axis, task in zip(panels, tasks, strict=False):
         for method in found.methods:
-            seeds = _curves(found, task, method)
+            seeds = found.curves(task, method)
             if seeds:
                 _draw_curve(axis, seeds, unit, method)
         axis.set(title=task, xscale="log", ylim=(-0.03, 1.03), xlabel=unit, ylabel="success")
@@ -75,11 +75,6 @@ def _at(curve: list[dict[str, Any]], unit: str, grid: NDArray[np.float64]) -> ND
     """Success as of the last look: nothing is known between looks. Training that ended early stays where it was."""
     x = np.array([look[unit] for look in curve])
     return np.array([curve[max(0, int(np.searchsorted(x, value, "right")) - 1)]["success"] for value in grid])
-
-
-def _curves(found: Found, task: str, method: str) -> list[list[dict[str, Any]]]:
-    seeds = [one["curve"] for one in found.of(task, method)]
-    return [curve for curve in seeds if curve and curve[0]["success"] is not None]
 
 
 def profiles(found: Found) -> Figure | None:

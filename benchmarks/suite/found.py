@@ -49,8 +49,8 @@ class Found:
         return [method.name for method in self.suite.methods if any(name == method.name for _, name in self.cells)]
 
     def shared(self, method: str) -> list[str]:
-        """:return: the tasks with results of a method and of ours."""
-        return [task for task in self.tasks if self.of(task, method) and self.of(task, OURS)]
+        """:return: the tasks with success of a method and of ours."""
+        return [task for task in self.tasks if all(self.scores(name, [task]) is not None for name in (method, OURS))]
 
     @property
     def commits(self) -> list[str]:
@@ -94,7 +94,12 @@ class Found:
 
     def reached(self, task: str, method: str, level: float) -> list[Reached]:
         """:return: for each seed that trained, when it got to a level of success."""
-        return [first_reaching(one["curve"], level) for one in self.of(task, method) if one["curve"]]
+        return [first_reaching(curve, level) for curve in self.curves(task, method)]
+
+    def curves(self, task: str, method: str) -> list[list[Figures]]:
+        """:return: the looks of each seed that trained; none of a task that has no success"""
+        seeds = [one["curve"] for one in self.of(task, method)]
+        return [curve for curve in seeds if curve and curve[0]["success"] is not None]
 
     def scores(self, method: str, tasks: Sequence[str], how: str = "sampled") -> Scores | None:
         """:return: final success (runs, tasks), as many runs as every task has; None if one has none."""

@@ -224,7 +224,8 @@ def problems(found: Found) -> str:
 
 
 def _by_task(found: Found, cell: Callable[[str, str], Cell]) -> str:
-    rows = {task: [cell(task, method) for method in found.methods] for task in found.tasks}
+    every = {task: [cell(task, method) for method in found.methods] for task in found.tasks}
+    rows = {task: cells for task, cells in every.items() if any(cells)}
     shown = [index for index in range(len(found.methods)) if any(cells[index] for cells in rows.values())]
     lines = heading("task", *(found.methods[index] for index in shown))
     return "\n".join([*lines, *(row(task, *(cells[index] or "" for index in shown)) for task, cells in rows.items())])
@@ -244,8 +245,8 @@ def _ends(ends: Sequence[Reached], unit: str) -> Cell:
 def _area(found: Found, method: str, tasks: Sequence[str]) -> str:
     areas = []
     for task in tasks:
-        curves = [one["curve"] for name in (method, OURS) for one in found.of(task, name) if one["curve"]]
-        mine = [one["curve"] for one in found.of(task, method) if one["curve"]]
+        mine = found.curves(task, method)
+        curves = [*mine, *found.curves(task, OURS)]
         if mine:
             shared = min(curve[-1]["steps"] for curve in curves)
             areas += [area_under(curve, shared) for curve in mine]
