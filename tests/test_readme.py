@@ -135,6 +135,16 @@ def test_what_other_words_do_is_in_the_cells() -> None:
     assert f"leave the language model {phrases}, {sentences}, and {chinese}." in told
 
 
+def test_where_numbers_are_all_there_is_is_in_the_cells() -> None:
+    told, found = " ".join(README.split()), Found(load_suite("full"), Store(FULL))
+    lake = {name: found.of("FrozenLake", name) for name in ("mlp", "llm")}
+    mlp, ours = (share(each[0]["final"]["sampled"]["success"]) for each in lake.values())
+    seconds = lake["mlp"][0]["curve"][-1]["seconds"]
+    assert f"it has {mlp} after 100,000 steps in {seconds:.0f} seconds, the language model {ours} after 8,192" in told
+    returns = [found.of("CartPole", name)[0]["final"]["sampled"]["mean_return"] for name in ("mlp", "llm")]
+    assert "CartPole's return is {:.0f} with it and {:.0f} with the language model, one seed".format(*returns) in told
+
+
 def _listed(shares: Iterable[float]) -> str:
     *others, last = map(share, shares)
     return f"{', '.join(others)} and {last}"
