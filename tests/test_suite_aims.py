@@ -29,8 +29,9 @@ def found(tmp_path: Path) -> Found:
         steps, seconds = ARRIVALS.get((cell.task.name, cell.method.name), (512, 1.0))
         ends = 0.7 if cell.method.name == "mlp-cloned" else 0.9
         figures = made_up([(0, 0.1, 0.0), (steps, seconds, ends)])
-        if cell.axes and cell.method.name == "llm":
-            there = {"phrases": 0.81, "nouns": 0.80, "colors": 0.6, "wilson": 0.85}
+        if cell.axes:
+            ours = {"phrases": 0.81, "nouns": 0.80, "colors": 0.6, "wilson": 0.85}
+            there = ours if cell.method.name == "llm" else {"colors": 0.5}
             sampled = figures["final"]["sampled"]
             figures["generalisation"] = {axis: sampled | {"success": value} for axis, value in there.items()}
         results.save(cell, figures, here())
@@ -61,7 +62,7 @@ def test_aims(found: Found) -> None:
         ("Fetch-5x5-N2", ""): True,
         ("Fetch-5x5-N2", "phrases"): True,
         ("Fetch-5x5-N2", "nouns"): True,
-        ("Fetch-5x5-N2", "colors"): False,
+        ("Fetch-5x5-N2", "colors"): True,  # for it falls to .5 there; in canonical words it has .7
     }
     assert "better than cnn-cloned with probability 0.95" not in told, "it was not tried"
 
