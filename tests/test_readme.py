@@ -137,12 +137,23 @@ def test_what_other_words_do_is_in_the_cells() -> None:
 
 def test_where_numbers_are_all_there_is_is_in_the_cells() -> None:
     told, found = " ".join(README.split()), Found(load_suite("full"), Store(FULL))
-    lake = {name: found.of("FrozenLake", name) for name in ("mlp", "llm")}
-    mlp, ours = (share(each[0]["final"]["sampled"]["success"]) for each in lake.values())
-    seconds = lake["mlp"][0]["curve"][-1]["seconds"]
-    assert f"it has {mlp} after 100,000 steps in {seconds:.0f} seconds, the language model {ours} after 8,192" in told
-    returns = [found.of("CartPole", name)[0]["final"]["sampled"]["mean_return"] for name in ("mlp", "llm")]
-    assert "CartPole's return is {:.0f} with it and {:.0f} with the language model, one seed".format(*returns) in told
+    mlp, ours, anew = (found.of("FrozenLake", name) for name in ("mlp", "llm", "llm-anew"))
+    spent = [
+        " and ".join(f"{each['curve'][-1]['seconds']:.0f}" for each in cells) + " seconds" for cells in (mlp, anew)
+    ]
+    assert f"it has {_sampled(mlp)} after 100,000 steps in {spent[0]}." in told
+    assert f"The language model has {_sampled(ours)} after 8,192 with its presets" in told
+    assert f"and {_sampled(anew)} after 200,000 in {spent[1]} with the MLP's rollouts and epochs" in told
+    returns = [
+        [round(each["final"]["sampled"]["mean_return"]) for each in found.of("CartPole", name)]
+        for name in ("mlp", "llm")
+    ]
+    said = "CartPole's return is {} and {} with the MLP, and {} and {} with the language model, after"
+    assert said.format(*returns[0], *returns[1]) in told
+
+
+def _sampled(cells: list[dict[str, Any]]) -> str:
+    return _listed(cell["final"]["sampled"]["success"] for cell in cells)
 
 
 def _listed(shares: Iterable[float]) -> str:
