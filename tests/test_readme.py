@@ -152,6 +152,25 @@ def test_where_numbers_are_all_there_is_is_in_the_cells() -> None:
     assert said.format(*returns[0], *returns[1]) in told
 
 
+def test_what_the_guide_to_tuning_tells_is_in_the_cells() -> None:
+    """Its figures of FrozenLake and ObstructedMaze, and its settings, which are the suite's."""
+    told = " ".join((PAGE.parent / "docs" / "tuning.md").read_text(encoding="utf-8").split())
+    suite = load_suite("full")
+    found = Found(suite, Store(FULL))
+    anew = found.of("FrozenLake", "llm-anew")
+    assert f"FrozenLake has {_sampled(anew)} of 200 episodes after 200,000 steps, two seeds" in told
+    (method,) = (each for each in suite.methods if each.name == "llm-anew")
+    assert (
+        ", ".join(f'"{name}": {value!r}' for name, value in method.settings.items()).replace("0.0003", "3e-4") in told
+    )
+    ends = {
+        how: [each["final"][how]["success"] for each in found.of("ObstructedMaze-2Dlh", "llm")]
+        for how in ("greedy", "sampled")
+    }
+    greedy, sampled = (f"{share(min(each))} to {share(max(each))}" for each in ends.values())
+    assert f"stays at {greedy} greedily after 2,048 steps, and has {sampled} sampled" in told
+
+
 def _sampled(cells: list[dict[str, Any]]) -> str:
     return _listed(cell["final"]["sampled"]["success"] for cell in cells)
 
